@@ -1,0 +1,57 @@
+"""Settings that more than one room needs."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ControlPlaneConfig(BaseSettings):
+    """Where the control plane is and how it keeps things; environment prefix ``CONTROL_PLANE_``.
+
+    ``internal_host`` and ``internal_port`` override what is bound, ``host`` and ``port`` are what others connect to.
+    ``step_interval``, the three store keys and ``running`` are accepted and reported as documented; nothing polls.
+    Durations are in seconds, sizes in bytes.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CONTROL_PLANE_", extra="forbid", validate_default=True)
+
+    services_store_key: str = "services"
+    tasks_store_key: str = "tasks"
+    session_store_key: str = "sessions"
+    step_interval: float = 0.1
+    host: str = "127.0.0.1"
+    port: int | None = Field(default=8000, ge=0, le=65535)
+    internal_host: str | None = None
+    internal_port: int | None = Field(default=None, ge=0, le=65535)
+    running: bool = True
+    cors_origins: list[str] | None = None
+    topic_namespace: str = "llama_deploy"
+    #: ``sqlite:///path`` or ``memory:``; None is ``sqlite:///.arriero/state.db``.
+    state_store_uri: str | None = None
+    use_tls: bool = False
+
+    #: How long a claim holds without renewal, and how often a worker renews it.
+    lease: float = Field(default=15.0, gt=0)
+    renew_every: float = Field(default=5.0, gt=0)
+    #: How long a closed link may stay away before its items are given back.
+    link_grace: float = Field(default=0.5, ge=0)
+    #: How many workers may be lost over one item before it is ``dead``.
+    max_losses: int = Field(default=5, ge=1)
+    #: Largest input of a task.
+    max_input: int = Field(default=10 * 1024 * 1024, gt=0)
+    #: Longest that one request waits for a result.
+    max_wait: float = Field(default=60.0, gt=0)
+
+    @field_validator("topic_namespace")
+    @classmethod
+    def _is_one_word(cls, value: str) -> str:
+        if not value or any(c.isspace() or c in "/\0" for c in value):
+            raise ValueError("topic_namespace must be one word without spaces, slashes or NUL")
+        return value
+
+    @property
+    def url(self) -> str:
+        """The address that clients and workers use."""
+        scheme = "https" if self.use_tls else "http"
+        return f"{scheme}://{self.host}:{self.port}" if self.port else f"{scheme}://{self.host}"
