@@ -1,0 +1,55 @@
+# make quickstart   sets everything up and does a real job
+# make test         every gate and every test
+# make check        the gates and the unit tests, in under a minute
+# make bench        the figures of docs/benchmarks.md
+
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: quickstart test check bench gates
+.DELETE_ON_ERROR:
+
+quickstart: .venv/.run
+	@$(BIN)/python examples/quickstart/run.py $(ARGS)
+
+test: gates
+	$(BIN)/python -m pytest
+
+check: gates
+	$(BIN)/python -m pytest tests/unit
+
+bench: .venv/.bench
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+gates: .venv/.dev
+	$(BIN)/ruff format --check --quiet
+	$(BIN)/ruff check --quiet
+	$(BIN)/python -m tools.gates
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# One stamp for each thing that is installed, so that it is installed once and again when its list changes.
+.venv/.run: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing Arriero into .venv"
+	@$(PIP) --editable '.[examples]'
+	@touch $@
+
+.venv/.dev: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing Arriero and its tools into .venv"
+	@$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.run
+
+.venv/.bench: .venv/.dev $(wildcard benchmarks/requirements.txt)
+	@$(PIP) $(patsubst %,--requirement %,$(wildcard benchmarks/requirements.txt)) --editable '.[dev]'
+	@touch $@
+
+.venv/.made:
+	@for python in $(PYTHONS); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        exec sh -c "$$python -m venv --clear .venv && touch $@"; \
+	    fi; \
+	done; \
+	echo "Arriero needs Python 3.11 or newer, and none of $(PYTHONS) is: install one and run make again." >&2; exit 1
