@@ -1,4 +1,4 @@
-"""What holds for every test: its marker is the folder that it lies in. Timeout and warnings are set in pyproject.toml."""
+"""What holds for every test: its folder is its marker. Timeout and warnings are set in pyproject.toml."""
 
 import os
 from pathlib import Path
