@@ -63,7 +63,10 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, tag="report"):
 
 
 class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
-    """The first frame of a connection. ``held`` maps the items that the worker works on to their claim tokens."""
+    """The first frame of a connection. ``held`` maps the items that the worker works on to their claim tokens.
+
+    ``parallel`` says that items of one session need no order.
+    """
 
     worker_id: str
     service: str
@@ -72,6 +75,7 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     description: str = ""
     host: str | None = None
     port: int | None = None
+    parallel: bool = False
     held: dict[str, str] = {}
 
 

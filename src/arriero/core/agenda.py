@@ -1,0 +1,70 @@
+"""What is to be done later, and what is being done beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+logger = logging.getLogger("arriero.core")
+
+
+class Background:
+    """Tasks that nobody awaits: named, kept alive, and heard when they fail."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("%s failed", task.get_name(), exc_info=error)
+
+    async def aclose(self) -> None:
+        """Cancel what runs and wait for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Agenda:
+    """One pending action for each key, done after a delay in seconds."""
+
+    def __init__(self, background: Background) -> None:
+        self._background = background
+        self._handles: dict[tuple[str, str], asyncio.TimerHandle] = {}
+
+    def after(self, delay: float, kind: str, key: str, action: Callable[[], Awaitable[None]]) -> None:
+        """Do it then; what was set for the same kind and key is replaced."""
+        self.drop(kind, key)
+        loop = asyncio.get_running_loop()
+        self._handles[(kind, key)] = loop.call_later(max(0.0, delay), self._fire, kind, key, action)
+
+    def drop(self, kind: str, key: str) -> None:
+        handle = self._handles.pop((kind, key), None)
+        if handle is not None:
+            handle.cancel()
+
+    def has(self, kind: str, key: str) -> bool:
+        return (kind, key) in self._handles
+
+    def _fire(self, kind: str, key: str, action: Callable[[], Awaitable[None]]) -> None:
+        self._handles.pop((kind, key), None)
+        self._background.start(_run(action), f"{kind} of {key}")
+
+    def clear(self) -> None:
+        for handle in self._handles.values():
+            handle.cancel()
+        self._handles.clear()
+
+
+async def _run(action: Callable[[], Awaitable[None]]) -> None:
+    await action()

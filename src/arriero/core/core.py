@@ -1,0 +1,109 @@
+"""The control plane without its HTTP face: the use cases, put together, and their life."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from arriero.core import names, records
+from arriero.core.claims import Claims
+from arriero.core.items import Items
+from arriero.core.kernel import Kernel
+from arriero.core.links import Links
+from arriero.core.messages import Messages
+from arriero.core.rings import Outbox, Rings
+from arriero.core.services import Services
+from arriero.core.sessions import Sessions
+from arriero.core.streams import Streams
+from arriero.core.tasks import Tasks
+from arriero.message_queues.base import MessageQueue
+from arriero.orchestrators.base import BaseOrchestrator
+from arriero.state_stores.base import StateStore
+from arriero.types.settings import ControlPlaneConfig
+
+logger = logging.getLogger("arriero.core")
+
+
+class Core:
+    """The use cases: ``sessions``, ``services``, ``tasks``, ``streams``, ``links``, ``claims``, ``messages``.
+
+    It does not own the store and the queue it is given; whoever made them closes them, after it.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        queue: MessageQueue | None,
+        orchestrator: BaseOrchestrator,
+        config: ControlPlaneConfig,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.kernel = Kernel(store, queue, orchestrator, config, clock)
+        self.services = Services(self.kernel)
+        self.items = Items(self.kernel, self.services)
+        self.tasks = Tasks(self.kernel, self.services, self.items)
+        self.sessions = Sessions(self.kernel, self.tasks)
+        self.streams = Streams(self.kernel)
+        self.links = Links(self.kernel, self.services, self.items)
+        self.claims = Claims(self.kernel, self.links, self.items)
+        self.messages = Messages(self.kernel, self.sessions, self.tasks, self.items)
+        self.rings = Rings(self.kernel, self.links, self.services)
+        self.outbox = Outbox(self.kernel)
+        self.started = False
+
+    async def start(self) -> Self:
+        """Take up what an earlier run left: services, deadlines, retries, workers, ready items."""
+        await self.services.load()
+        self.rings.start()
+        await self._recover_timers()
+        await self.links.recover()
+        for service in self.services.list():
+            if await self.kernel.ready.refresh(service):
+                oldest = self.kernel.ready.oldest(service) or "/"
+                self.rings.ring(service, oldest.split("/", 1)[1])
+        await self.outbox.recover()
+        self.started = True
+        return self
+
+    async def aclose(self) -> None:
+        """Stop everything that runs by itself; what is stored goes on after the next start."""
+        self.started = False
+        self.kernel.agenda.clear()
+        await self.kernel.background.aclose()
+
+    async def _recover_timers(self) -> None:
+        after = ""
+        while page := await self.kernel.store.scan(names.TIMERS, after, 1000):
+            for document in page:
+                self._set_timer(document.key)
+            after = page[-1].key
+
+    def _set_timer(self, key: str) -> None:
+        moment, kind, name = key.split("/", 2)
+        delay = int(moment) / 1000 - self.kernel.clock()
+        action = self.tasks.expire if kind == "deadline" else self.claims.retry
+        self.kernel.agenda.after(delay, kind, name, lambda: action(name))
+
+    async def check(self) -> dict[str, str]:
+        """What keeps it from accepting tasks, by part; empty when it is ready. Raises nothing."""
+        problems: dict[str, str] = {}
+        if not self.started:
+            problems["core"] = "starting or stopping"
+        try:
+            await self.kernel.store.get(names.SERVICES, records.__name__)
+        except Exception as error:  # readiness reports whatever the store says
+            problems["store"] = str(error)
+        if not self.rings.healthy:
+            problems["message_queue"] = "does not take messages"
+        return problems
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

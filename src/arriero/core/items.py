@@ -1,0 +1,188 @@
+"""The life of work items: ordered, given back, tried again, ended."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import msgspec
+
+from arriero.core import names, records
+from arriero.core.decisions import Decider, Decision, Order, OrchestratorError, Verdict, keep_message
+from arriero.core.kernel import Change, Kernel
+from arriero.core.lanes import Lanes
+from arriero.core.records import ItemRecord, Loaded, StreamEntry, TaskRecord
+from arriero.core.services import Services
+from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.tasks import TaskResult, TaskStatus
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+
+
+class Items:
+    """Changes of items and of the tasks they belong to. Callers hold the session's turn and commit the change."""
+
+    def __init__(self, kernel: Kernel, services: Services) -> None:
+        self._kernel = kernel
+        self._services = services
+        self._lanes = Lanes(kernel)
+        self._decider = Decider(kernel)
+
+    async def begin(self, change: Change, task: TaskRecord) -> None:
+        """Put a new task and its first items into the change; a task without orders ends at once."""
+        if task.deadline_at is not None:
+            change.put(names.TIMERS, names.timer_key(task.deadline_at, "deadline", task.id), task.id)
+            change.after.append(lambda: self._kernel.on_deadline(task))
+        decision = await self._decider.begin(change, task)
+        await self._follow(change, task, decision, 0)
+
+    async def end(self, change: Change, task: Loaded[TaskRecord], item: Loaded[ItemRecord], verdict: Verdict) -> None:
+        """The item ends with this verdict, and the orchestrator is asked what follows."""
+        await self.close(change, item, verdict.status)
+        record = task.record
+        record.open -= 1
+        record.attempts = max(record.attempts, item.record.attempt)
+        record.started_at = record.started_at or item.record.started_at
+        try:
+            decision = await self._decider.proceed(change, record, _result(record, verdict), verdict)
+        except ArrieroError as error:
+            failed = Verdict(TaskStatus.FAILED, error=_told(error))
+            decision = Decision(verdict=failed)
+        await self._follow(change, record, decision, task.version)
+
+    async def end_all(self, change: Change, task: Loaded[TaskRecord], verdict: Verdict) -> list[ItemRecord]:
+        """End the task and every open item of it from outside; gives the items as they were."""
+        before = []
+        for item_id in item_ids(task.record):
+            item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+            if item is not None and not item.record.ended:
+                before.append(copy.copy(item.record))
+                await self.close(change, item, verdict.status)
+        task.record.attempts = max([task.record.attempts, *(item.attempt for item in before)])
+        self.finish(change, task.record, verdict)
+        change.put(names.TASKS, task.record.id, task.record, expect=task.version)
+        return before
+
+    async def close(self, change: Change, item: Loaded[ItemRecord], status: TaskStatus) -> None:
+        """Take the item out of every index; what its task makes of it is the caller's."""
+        record = item.record
+        self._unhold(change, record)
+        if record.status is TaskStatus.QUEUED and record.retry_at is None and not record.place:
+            change.unready(record)
+        self._drop_timer(change, record.retry_at, "retry", record.id)
+        await self._lanes.leave(change, record)
+        record.status = status
+        change.put(names.ITEMS, record.id, record, expect=item.version)
+
+    def requeue(self, change: Change, item: Loaded[ItemRecord]) -> None:
+        """Give a claimed item back; its token stays good until the next claim."""
+        self._unhold(change, item.record)
+        item.record.status = TaskStatus.QUEUED
+        item.record.worker_id = ""
+        change.put(names.ITEMS, item.record.id, item.record, expect=item.version)
+        change.make_ready(item.record)
+
+    def retry_later(self, change: Change, item: Loaded[ItemRecord], error: ErrorInfo) -> float:
+        """Queue a failed item for another attempt; gives the delay in seconds."""
+        record = item.record
+        delay = backoff(record.attempt, error.retry_after)
+        self._unhold(change, record)
+        if record.status is TaskStatus.QUEUED:
+            change.unready(record)
+        record.status = TaskStatus.QUEUED
+        record.worker_id, record.token = "", ""
+        record.retry_at = self._kernel.clock() + delay
+        change.put(names.TIMERS, names.timer_key(record.retry_at, "retry", record.id), record.id)
+        change.put(names.ITEMS, record.id, record, expect=item.version)
+        return delay
+
+    def retry_now(self, change: Change, item: Loaded[ItemRecord]) -> None:
+        """The delay has passed."""
+        self._drop_timer(change, item.record.retry_at, "retry", item.record.id)
+        item.record.retry_at = None
+        change.put(names.ITEMS, item.record.id, item.record, expect=item.version)
+        change.make_ready(item.record)
+
+    def finish(self, change: Change, task: TaskRecord, verdict: Verdict, closing: Decision | None = None) -> None:
+        """End the task and its stream."""
+        task.status, task.value, task.error = verdict.status, verdict.value, verdict.error
+        task.finished_at = self._kernel.clock()
+        task.open = 0
+        end = StreamEntry(kind="end", at=task.finished_at, status=task.status, error=task.error)
+        change.append(names.stream_log(task.id), end, end=True)
+        self._drop_timer(change, task.deadline_at, "deadline", task.id)
+        for number, message in enumerate(closing.closing if closing else []):
+            namespace = self._kernel.config.topic_namespace
+            key = keep_message(change, task.id, number, message, f"{namespace}.{message.type}")
+            change.after.append(lambda key=key: self._kernel.on_outbox(key))  # type: ignore[misc]  # bound now
+
+    async def _follow(self, change: Change, task: TaskRecord, decision: Decision, version: int) -> None:
+        try:
+            for order in decision.orders:
+                self._services.require(order.service)
+        except ArrieroError as error:
+            if not version:
+                raise
+            decision = Decision(verdict=Verdict(TaskStatus.FAILED, error=_told(error)))
+        for order in decision.orders:
+            await self._order(change, task, order)
+        if not task.open:
+            self.finish(change, task, decision.verdict or _nothing_ordered(), decision)
+        change.put(names.TASKS, task.id, task, expect=version)
+
+    async def _order(self, change: Change, task: TaskRecord, order: Order) -> None:
+        task.ordered += 1
+        task.open += 1
+        item = ItemRecord(
+            id=item_ids(task)[-1],
+            task_id=task.id,
+            session_id=task.session_id,
+            service=order.service,
+            created_at=self._kernel.clock(),
+            input=order.input,
+            parallel=self._services.require(order.service).parallel,
+            deadline_at=task.deadline_at,
+        )
+        await self._lanes.enter(change, item)
+        change.put(names.ITEMS, item.id, item, expect=0)
+
+    def _unhold(self, change: Change, item: ItemRecord) -> None:
+        if item.worker_id:
+            change.delete(names.held(item.worker_id), item.id)
+
+    def _drop_timer(self, change: Change, at: float | None, kind: str, item_id: str) -> None:
+        if at is not None:
+            change.delete(names.TIMERS, names.timer_key(at, kind, item_id))
+            change.after.append(lambda: self._kernel.agenda.drop(kind, item_id))
+
+
+def item_ids(task: TaskRecord) -> list[str]:
+    """The ids of all items that were ever ordered for the task."""
+    return [task.id, *(f"{task.id}.{number}" for number in range(2, task.ordered + 1))][: task.ordered]
+
+
+def backoff(attempt: int, least: float | None, chance: float | None = None) -> float:
+    """Seconds until the attempt after ``attempt``: doubling from half a second up to half a minute, with jitter."""
+    chance = random.random() if chance is None else chance  # noqa: S311  # jitter, not a secret
+    delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 16)) * (0.5 + chance / 2)
+    return max(delay, least or 0.0)
+
+
+def _result(task: TaskRecord, verdict: Verdict) -> TaskResult:
+    """What the orchestrator is told of an item."""
+    error = msgspec.to_builtins(verdict.error) if verdict.error else None
+    value = msgspec.json.decode(verdict.value)
+    text = verdict.error.message if verdict.error else ""
+    return TaskResult(
+        task_id=task.id, result=text, value=value, status=verdict.status, error=error, attempts=task.attempts
+    )
+
+
+def _told(error: ArrieroError) -> ErrorInfo:
+    return error.info()
+
+
+def _nothing_ordered() -> Verdict:
+    error = OrchestratorError("the orchestrator ordered no work and named no result")
+    return Verdict(TaskStatus.FAILED, error=error.info())

@@ -1,0 +1,108 @@
+"""What every use case stands on: the store, the queue, the clock, and the change that a commit makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from arriero.core import names, records
+from arriero.core.agenda import Agenda, Background
+from arriero.core.locks import Turns
+from arriero.core.ready import ReadyIndex
+from arriero.core.records import Codec, Loaded
+from arriero.message_queues.base import MessageQueue
+from arriero.orchestrators.base import BaseOrchestrator
+from arriero.state_stores.base import Append, Committed, Delete, Drop, Expect, Op, Put, StateStore
+from arriero.types.errors import StoreDamaged
+from arriero.types.settings import ControlPlaneConfig
+
+T = TypeVar("T")
+
+
+class Change:
+    """One commit in the making, and what is to follow when it stands."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.ready: list[tuple[str, str]] = []
+        self.after: list[Callable[[], None]] = []
+
+    def put(self, collection: str, key: str, record: object, expect: int | None = None) -> None:
+        self.ops.append(Put(collection, key, records.encode(record), expect))
+
+    def delete(self, collection: str, key: str) -> None:
+        self.ops.append(Delete(collection, key))
+
+    def expect(self, collection: str, key: str, version: int) -> None:
+        self.ops.append(Expect(collection, key, version))
+
+    def append(self, log: str, *entries: object, end: bool = False) -> None:
+        self.ops.append(Append(log, tuple(records.encode(entry) for entry in entries), end))
+
+    def drop(self, log: str) -> None:
+        self.ops.append(Drop(log))
+
+    def make_ready(self, item: records.ItemRecord) -> None:
+        """Put the item into its service's ready index."""
+        key = names.ready_key(item.created_at, item.id)
+        self.ops.append(Put(names.ready(item.service), key, b"null"))
+        self.ready.append((item.service, key))
+
+    def unready(self, item: records.ItemRecord) -> None:
+        self.delete(names.ready(item.service), names.ready_key(item.created_at, item.id))
+
+
+class Kernel:
+    """The parts, held together. ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new
+    task with a deadline, ``on_outbox`` of each kept message, ``on_stop`` of each item that was ended from outside.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        queue: MessageQueue | None,
+        orchestrator: BaseOrchestrator,
+        config: ControlPlaneConfig,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.queue = queue
+        self.orchestrator = orchestrator
+        self.config = config
+        self.clock = clock
+        self.background = Background()
+        self.agenda = Agenda(self.background)
+        self.turns = Turns()
+        self.ready = ReadyIndex(store)
+        self.on_ready: Callable[[str, str], None] = lambda service, item_id: None
+        self.on_deadline: Callable[[records.TaskRecord], None] = lambda task: None
+        self.on_outbox: Callable[[str], None] = lambda key: None
+        self.on_stop: Callable[[records.ItemRecord, str], None] = lambda item, reason: None
+
+    async def load(self, codec: Codec[T], collection: str, key: str) -> Loaded[T] | None:
+        """A record and its version; :class:`StoreDamaged` names the one that cannot be read."""
+        document = await self.store.get(collection, key)
+        if document is None:
+            return None
+        return Loaded(decode(codec, document.value, f"{collection} {key}"), document.version)
+
+    async def apply(self, change: Change, *, durable: bool = True) -> Committed:
+        """Commit, then do what follows."""
+        committed = await self.store.commit(change.ops, durable=durable)
+        for service, key in change.ready:
+            self.ready.add(service, key)
+            self.on_ready(service, key.split("/", 1)[1])
+        for step in change.after:
+            step()
+        return committed
+
+
+def decode(codec: Codec[T], value: bytes, what: str) -> T:
+    """Stored bytes as a record."""
+    try:
+        return codec.decode(value)
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(f"the stored {what} cannot be read: {error}") from error

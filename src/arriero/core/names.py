@@ -1,0 +1,66 @@
+"""The names under which things are stored, and what a name from outside may be."""
+
+from __future__ import annotations
+
+from arriero.types.errors import InvalidInput
+
+SERVICES = "services"
+SESSIONS = "sessions"
+STATES = "states"
+TASKS = "tasks"
+ITEMS = "items"
+LANES = "lanes"
+CONTEXTS = "contexts"
+WORKERS = "workers"
+TIMERS = "timers"
+OUTBOX = "outbox"
+
+LONGEST_NAME = 128
+
+
+def session_log(session_id: str) -> str:
+    return f"session/{session_id}"
+
+
+def stream_log(task_id: str) -> str:
+    return f"stream/{task_id}"
+
+
+def ready(service: str) -> str:
+    return f"ready/{service}"
+
+
+def held(worker_id: str) -> str:
+    return f"held/{worker_id}"
+
+
+def lane(session_id: str, service: str) -> str:
+    """The key of the one order that a session's items for a service keep."""
+    return f"{session_id}/{service}"
+
+
+def lane_queue(lane_key: str) -> str:
+    """The collection of a lane's items that wait behind its head."""
+    return f"lane/{lane_key}"
+
+
+def moment(at: float) -> str:
+    """A time as text that sorts like the time, in milliseconds."""
+    return f"{int(at * 1000):014d}"
+
+
+def ready_key(at: float, item_id: str) -> str:
+    return f"{moment(at)}/{item_id}"
+
+
+def timer_key(at: float, kind: str, item_id: str) -> str:
+    return f"{moment(at)}/{kind}/{item_id}"
+
+
+def check_name(what: str, name: str) -> str:
+    """The name itself, when it can be one: 1 to 128 characters, none of them a control character or a slash."""
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise InvalidInput(f"{what} must have 1 to {LONGEST_NAME} characters")
+    if name in (".", "..") or name != name.strip() or not all(c.isprintable() and c not in "/\\" for c in name):
+        raise InvalidInput(f"{what} {name[:40]!r} must be printable, without slashes or outer spaces, and not '.' or '..'")
+    return name

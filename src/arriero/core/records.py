@@ -1,0 +1,164 @@
+"""What is stored: the truth about tasks, items, sessions and workers."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from arriero.types.errors import ErrorInfo
+from arriero.types.tasks import TaskStatus
+
+NULL = msgspec.Raw(b"null")
+ENDS = frozenset(status for status in TaskStatus if status.is_end)
+
+
+class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What a client submitted and what came of it. ``open`` counts the items that have not ended."""
+
+    id: str
+    session_id: str
+    service: str
+    input: str
+    fingerprint: str
+    created_at: float
+    status: TaskStatus = TaskStatus.QUEUED
+    deadline: float | None = None
+    deadline_at: float | None = None
+    headers: dict[str, str] = {}
+    parent: str | None = None
+    open: int = 0
+    ordered: int = 0
+    notes: dict[str, Any] = {}
+    value: msgspec.Raw = NULL
+    error: ErrorInfo | None = None
+    attempts: int = 0
+    started_at: float | None = None
+    finished_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDS
+
+
+class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One order to one service. ``input`` None is the task's; ``token`` is the newest claim's.
+
+    ``epoch`` counts claims, ``attempt`` the runs that a handler ended, ``losses`` the workers that went away.
+    ``reported`` is the token of the last report that was taken, so that its repeat is known. ``place`` is the item's
+    number in its lane's queue, 0 once it may run.
+    """
+
+    id: str
+    task_id: str
+    session_id: str
+    service: str
+    created_at: float
+    status: TaskStatus = TaskStatus.QUEUED
+    input: str | None = None
+    parallel: bool = False
+    place: int = 0
+    retry_at: float | None = None
+    deadline_at: float | None = None
+    epoch: int = 0
+    attempt: int = 0
+    losses: int = 0
+    token: str = ""
+    worker_id: str = ""
+    reported: str = ""
+    started_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDS
+
+
+class LaneRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The order of a session's items for one service: the one that may run, and how many were ever put behind it."""
+
+    head: str | None = None
+    queued: int = 0
+    taken: int = 0
+
+    @property
+    def waiting(self) -> int:
+        return self.queued - self.taken
+
+
+class SessionRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    created_at: float
+
+
+class ServiceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A service that was registered once. ``linked``: one of our workers served it, so it claims."""
+
+    name: str
+    description: str = ""
+    prompt: list[dict[str, Any]] = []
+    host: str | None = None
+    port: int | None = None
+    parallel: bool = False
+    linked: bool = False
+
+
+class WorkerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A worker that may hold items. One that is ``local`` lives in the control plane's own process."""
+
+    id: str
+    service: str
+    link_id: str
+    renewed_at: float
+    local: bool = False
+
+
+class StreamEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One entry of a task's stream: ``event`` (its own), ``restarted``, or the one ``end``."""
+
+    kind: str
+    type: str = ""
+    item: str = ""
+    epoch: int = 0
+    number: int = 0
+    at: float = 0.0
+    data: msgspec.Raw = NULL
+    status: TaskStatus | None = None
+    error: ErrorInfo | None = None
+
+
+class OutboxRecord(msgspec.Struct, kw_only=True):
+    topic: str
+    message: msgspec.Raw
+
+
+encode = msgspec.json.Encoder().encode
+T = TypeVar("T")
+
+
+class Codec(Generic[T]):
+    """Reads stored bytes as one kind of record."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self.kind = kind
+        self.decode = msgspec.json.Decoder(kind).decode
+
+
+TASK = Codec(TaskRecord)
+ITEM = Codec(ItemRecord)
+LANE = Codec(LaneRecord)
+SESSION = Codec(SessionRecord)
+SERVICE = Codec(ServiceRecord)
+WORKER = Codec(WorkerRecord)
+ENTRY = Codec(StreamEntry)
+OUTBOX_ENTRY = Codec(OutboxRecord)
+TEXT = Codec(str)
+STATE: Codec[dict[str, Any]] = Codec(dict[str, Any])
+
+
+class Loaded(Generic[T]):
+    """A record with the version it was read at; version 0 is a record that is not stored yet."""
+
+    __slots__ = ("record", "version")
+
+    def __init__(self, record: T, version: int) -> None:
+        self.record = record
+        self.version = version

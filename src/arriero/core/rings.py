@@ -1,0 +1,147 @@
+"""Rings and kept messages: what the control plane publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from arriero.core import names, records
+from arriero.core.kernel import Change, Kernel
+from arriero.core.links import Links
+from arriero.core.services import Services
+from arriero.types.errors import ArrieroError, Unavailable
+from arriero.types.messages import ActionTypes, QueueMessage
+from arriero.types.tasks import TaskDefinition
+
+logger = logging.getLogger("arriero.core")
+
+#: Seconds after which an item that nobody claimed is rung for again, and the longest time between two rings.
+FIRST_AGAIN = 2.0
+LONGEST_AGAIN = 60.0
+#: Inputs larger than this are not put on the ring; a worker gets them with its claim.
+LARGEST_ON_RING = 256 * 1024
+
+
+class Rings:
+    """Tells a service's topic that there is work.
+
+    A ring may be lost, so the oldest item is rung for again; it may be late or double, which a claim makes harmless.
+    None is sent while every connected worker of a service is busy: each of them claims anew when it reports.
+    """
+
+    def __init__(self, kernel: Kernel, links: Links, services: Services) -> None:
+        self._kernel = kernel
+        self._links = links
+        self._services = services
+        self._waiting: list[tuple[str, str]] = []
+        self._wake = asyncio.Event()
+        self._delays: dict[str, float] = {}
+        self.sent = 0
+        self.healthy = True
+        kernel.on_ready = self.ring
+
+    def start(self) -> None:
+        self._kernel.background.start(self._publish(), "publishing rings")
+
+    def ring(self, service: str, item_id: str) -> None:
+        """An item of the service is ready."""
+        if self._wanted(service):
+            self._waiting.append((service, item_id))
+            self._wake.set()
+        if not self._kernel.agenda.has("ring", service):
+            self._again(service, FIRST_AGAIN)
+
+    def _wanted(self, service: str) -> bool:
+        if self._links.idle(service) or self._kernel.store.shared:
+            return True
+        return not self._links.has_links(service) and not self._services.is_linked(service)
+
+    def _again(self, service: str, delay: float) -> None:
+        self._kernel.agenda.after(delay, "ring", service, lambda: self._ring_again(service, delay))
+
+    async def _ring_again(self, service: str, delay: float) -> None:
+        """Ring for the oldest item while somebody has a free slot; less often each time, until all are claimed."""
+        await self._kernel.ready.refresh(service)
+        oldest = self._kernel.ready.oldest(service)
+        if oldest is None:
+            return
+        created = int(oldest.split("/", 1)[0]) / 1000
+        if self._links.idle(service) and self._kernel.clock() - created >= FIRST_AGAIN:
+            self._waiting.append((service, oldest.split("/", 1)[1]))
+            self._wake.set()
+            delay = min(LONGEST_AGAIN, delay * 2)
+        self._again(service, delay)
+
+    async def _publish(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            waiting, self._waiting = self._waiting, []
+            for service, item_id in waiting:
+                await self._send(service, item_id)
+
+    async def _send(self, service: str, item_id: str) -> None:
+        queue = self._kernel.queue
+        if queue is None:
+            return
+        topic = f"{self._kernel.config.topic_namespace}.{service}"
+        try:
+            message = await self._message(service, item_id)
+            await queue.send(message, topic, transient=True)
+            self.sent += 1
+            self.healthy = True
+        except Unavailable as error:
+            if self.healthy:
+                logger.warning("rings wait for the message queue: %s", error)
+            self.healthy = False
+
+    async def _message(self, service: str, item_id: str) -> QueueMessage:
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id) if item else None
+        data = {}
+        if item is not None and task is not None:
+            text = item.record.input if item.record.input is not None else task.record.input
+            definition = TaskDefinition.model_construct(
+                input=text if len(text) <= LARGEST_ON_RING else "",
+                task_id=task.record.id,
+                session_id=task.record.session_id,
+                service_id=service,
+            )
+            names_shown = {"input", "task_id", "session_id", "service_id", "agent_id"}
+            data = definition.model_dump(include=names_shown)
+        return QueueMessage(type=service, action=ActionTypes.NEW_TASK, data=data)
+
+
+class Outbox:
+    """Messages that were decided in a commit and are published after it, each at least once, under a fixed id."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        kernel.on_outbox = self.send
+
+    def send(self, key: str) -> None:
+        self._kernel.background.start(self._send(key, 1.0), f"message {key}")
+
+    async def recover(self) -> None:
+        """Send what was kept and not sent before the last stop."""
+        after = ""
+        while page := await self._kernel.store.scan(names.OUTBOX, after):
+            for document in page:
+                self.send(document.key)
+            after = page[-1].key
+
+    async def _send(self, key: str, delay: float) -> None:
+        kept = await self._kernel.load(records.OUTBOX_ENTRY, names.OUTBOX, key)
+        if kept is None or self._kernel.queue is None:
+            return
+        message = QueueMessage.model_validate_json(bytes(kept.record.message))
+        try:
+            await self._kernel.queue.publish(message, topic=kept.record.topic)
+        except ArrieroError as error:
+            logger.warning("message %s waits for the message queue: %s", key, error)
+            longer = min(LONGEST_AGAIN, delay * 2)
+            self._kernel.agenda.after(delay, "outbox", key, lambda: self._send(key, longer))
+            return
+        change = Change()
+        change.delete(names.OUTBOX, key)
+        await self._kernel.apply(change, durable=False)

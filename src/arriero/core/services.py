@@ -1,0 +1,126 @@
+"""The registry: which services are known, and whether somebody works for them now."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+
+from arriero.core import names, records
+from arriero.core.kernel import Change, Kernel, decode
+from arriero.core.records import ServiceRecord
+from arriero.types.chat import ChatMessage
+from arriero.types.errors import UnknownService
+from arriero.types.services import ServiceDefinition
+
+#: How long a young control plane lets a task wait for a service that has not registered yet, in seconds.
+YOUNG = 30.0
+GRACE = 1.5
+#: The same while no service at all has registered, as when everything is being started.
+EMPTY_GRACE = 10.0
+
+
+class Services:
+    """Services, known from their first registration on. A worker that leaves does not make its service unknown."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._known: dict[str, ServiceRecord] = {}
+        self._changed = asyncio.Event()
+        self._since = 0.0
+
+    async def load(self) -> None:
+        """Read the registry; done once, at the start."""
+        self._since = self._kernel.clock()
+        after = ""
+        while page := await self._kernel.store.scan(names.SERVICES, after):
+            for document in page:
+                self._known[document.key] = decode(records.SERVICE, document.value, f"service {document.key}")
+            after = page[-1].key
+
+    async def register(self, record: ServiceRecord) -> None:
+        """Add a service, or replace what is known of it."""
+        names.check_name("service_name", record.name)
+        known = self._known.get(record.name)
+        if known is not None:
+            record.linked = record.linked or known.linked
+        if known != record:
+            change = Change()
+            change.put(names.SERVICES, record.name, record)
+            change.after.append(lambda: self._knows(record))
+            await self._kernel.apply(change)
+
+    async def deregister(self, name: str) -> None:
+        """Forget a service. What is queued for it stays, and goes on when it registers again."""
+        self.require(name)
+        change = Change()
+        change.delete(names.SERVICES, name)
+        change.after.append(lambda: self._known.pop(name, None) and None)
+        await self._kernel.apply(change)
+
+    def require(self, name: str) -> ServiceRecord:
+        """The service, or :class:`UnknownService` with the names of those that are known."""
+        record = self._known.get(name)
+        if record is None:
+            raise self._unknown(name)
+        return record
+
+    def is_linked(self, name: str) -> bool:
+        """Whether a worker ever served it through a link, so that it claims by itself when it comes."""
+        known = self._known.get(name)
+        return known is not None and known.linked
+
+    def list(self) -> dict[str, ServiceRecord]:
+        return dict(sorted(self._known.items()))
+
+    async def wait_for(self, name: str) -> ServiceRecord:
+        """The service; just after the start it may take a moment to register, so that parts start in any order."""
+        deadline = self._kernel.clock() + self._grace()
+        while name not in self._known and (left := deadline - self._kernel.clock()) > 0:
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+        return self.require(name)
+
+    def _grace(self) -> float:
+        age = self._kernel.clock() - self._since
+        if not self._known:
+            return max(GRACE if age < YOUNG else 0.0, EMPTY_GRACE - age)
+        return GRACE if age < YOUNG else 0.0
+
+    def _knows(self, record: ServiceRecord) -> None:
+        self._known[record.name] = record
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _unknown(self, name: str) -> UnknownService:
+        known = sorted(self._known)
+        near = difflib.get_close_matches(name[: names.LONGEST_NAME], known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "") if known else "none"
+        return UnknownService(f"no service {name[:80]!r} is known; known services: {listed}{hint}", known=known[:20])
+
+
+def to_definition(record: ServiceRecord) -> ServiceDefinition:
+    """The documented form."""
+    return ServiceDefinition(
+        service_name=record.name,
+        description=record.description,
+        prompt=[ChatMessage.model_validate(turn) for turn in record.prompt],
+        host=record.host,
+        port=record.port,
+    )
+
+
+def from_definition(definition: ServiceDefinition) -> ServiceRecord:
+    """The stored form."""
+    return ServiceRecord(
+        name=definition.service_name,
+        description=definition.description,
+        prompt=[turn.model_dump(mode="json") for turn in definition.prompt],
+        host=definition.host,
+        port=definition.port,
+    )
+
+

@@ -1,0 +1,32 @@
+"""Reading what tasks stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from arriero.core import names
+from arriero.core.kernel import Kernel
+from arriero.state_stores.base import Entry
+
+PAGE = 200
+
+
+class Streams:
+    """Streams of tasks: any number of readers, from any place, each entry once and in order."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def follow(self, task_id: str, after: int = 0) -> AsyncIterator[list[Entry]]:
+        """Pages of the task's stream behind ``after``, as they come; ends with the stream."""
+        log = names.stream_log(task_id)
+        store = self._kernel.store
+        async with aclosing(store.watch(log)) as heads:  # type: ignore[type-var]  # an async generator, by contract
+            async for head in heads:
+                while after < head.seq:
+                    page = await store.read_log(log, after, PAGE)
+                    if not page:
+                        return
+                    after = page[-1].seq
+                    yield page

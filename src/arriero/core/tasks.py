@@ -1,0 +1,238 @@
+"""Tasks: submitted once, waited for, looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import aclosing
+
+import msgspec
+
+from arriero.core import names, records
+from arriero.core.decisions import Verdict
+from arriero.core.items import Items
+from arriero.core.kernel import Change, Kernel
+from arriero.core.records import Loaded, TaskRecord
+from arriero.core.services import Services
+from arriero.types.errors import (
+    ErrorInfo,
+    InvalidInput,
+    PayloadTooLarge,
+    StateConflict,
+    TaskConflict,
+    UnknownSession,
+    UnknownTask,
+)
+from arriero.types.ids import generate_id
+from arriero.types.tasks import TaskStatus
+
+#: How often a change is decided again when another got in between, before it is given up as a conflict.
+TRIES = 20
+
+
+class Submission(msgspec.Struct, kw_only=True):
+    """What a client sends to have a task done; ``deadline`` in seconds. Either name of the service will do."""
+
+    input: str
+    task_id: str | None = None
+    session_id: str | None = None
+    service_id: str | None = None
+    agent_id: str | None = None
+    deadline: float | None = None
+    headers: dict[str, str] = {}
+
+    @property
+    def service(self) -> str | None:
+        return self.service_id if self.service_id is not None else self.agent_id
+
+
+class Tasks:
+    """The use cases around a task, from the client's side."""
+
+    def __init__(self, kernel: Kernel, services: Services, items: Items) -> None:
+        self._kernel = kernel
+        self._services = services
+        self._items = items
+        kernel.on_deadline = self._watch_deadline
+
+    async def submit(self, session_id: str, submission: Submission, headers: dict[str, str] | None = None) -> TaskRecord:
+        """Accept a task: when this returns it is stored, and it will end.
+
+        The same id with the same content gives the task that is there; with other content, :class:`TaskConflict`.
+        """
+        record = self._record(session_id, submission, headers or {})
+        if record.service:
+            await self._services.wait_for(record.service)
+        async with self._kernel.turns.take(session_id):
+            for _ in range(TRIES):
+                await self._require_session(session_id)
+                try:
+                    return await self._open(record)
+                except StateConflict:
+                    there = await self._kernel.load(records.TASK, names.TASKS, record.id)
+                    if there is not None:
+                        return _same(there.record, record)
+        raise StateConflict(f"task {record.id!r} could not be stored for all the changes to its session; try again")
+
+    async def get(self, session_id: str | None, task_id: str) -> TaskRecord:
+        """The task; one that belongs to another session is unknown."""
+        loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
+        if loaded is None or session_id not in (None, loaded.record.session_id):
+            where = f" in session {session_id[:80]!r}" if session_id is not None else ""
+            raise UnknownTask(f"there is no task {task_id[:80]!r}{where}; GET /sessions/<session>/tasks lists them")
+        return loaded.record
+
+    async def show(self, session_id: str, task_id: str) -> TaskRecord:
+        """The task with its status as of its items."""
+        record = await self.get(session_id, task_id)
+        if not record.ended:
+            item = await self._kernel.load(records.ITEM, names.ITEMS, record.id)
+            if item is not None:
+                record.status = item.record.status if not item.record.ended else TaskStatus.RUNNING
+                record.attempts = max(record.attempts, item.record.attempt)
+                record.started_at = record.started_at or item.record.started_at
+        return record
+
+    async def wait(self, record: TaskRecord, seconds: float) -> TaskRecord:
+        """The task as it ended, or as it is after that many seconds."""
+        if record.ended or seconds <= 0:
+            return record
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended(record.id)
+        except TimeoutError:
+            return record
+        return await self.get(None, record.id)
+
+    async def ids_of(self, session_id: str) -> list[str]:
+        """The session's tasks in the order of submission."""
+        await self._require_session(session_id)
+        ids: list[str] = []
+        after = 0
+        while page := await self._kernel.store.read_log(names.session_log(session_id), after, 1000):
+            ids += [records.TEXT.decode(entry.value) for entry in page]
+            after = page[-1].seq
+        return ids
+
+    async def of_session(self, session_id: str) -> list[TaskRecord]:
+        return [await self.show(session_id, task_id) for task_id in await self.ids_of(session_id)]
+
+    async def expire(self, task_id: str) -> None:
+        """End the task whose deadline has passed."""
+        loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
+        if loaded is None:
+            return
+        limit = loaded.record.deadline or 0.0
+        error = ErrorInfo(
+            code="task_timed_out",
+            type="TaskTimedOut",
+            message=f"the task did not end within its deadline of {limit:g} s; it is set by `deadline` of the task",
+            details={"limit": limit, "setting": "deadline"},
+        )
+        await self.end_outside(loaded.record.session_id, task_id, Verdict(TaskStatus.TIMED_OUT, error=error))
+
+    def _watch_deadline(self, task: TaskRecord) -> None:
+        if task.deadline_at is not None and not task.ended:
+            left = task.deadline_at - self._kernel.clock()
+            self._kernel.agenda.after(left, "deadline", task.id, lambda: self.expire(task.id))
+
+    async def cancel(self, session_id: str, task_id: str, reason: str) -> None:
+        """End the task as cancelled, unless it has ended."""
+        error = ErrorInfo(code="task_cancelled", type="TaskCancelled", message=f"the task was cancelled: {reason}")
+        await self.end_outside(session_id, task_id, Verdict(TaskStatus.CANCELLED, error=error))
+
+    async def end_outside(self, session_id: str, task_id: str, verdict: Verdict) -> None:
+        """End a task, whatever it is doing; the first end wins, and workers are told to stop."""
+        async with self._kernel.turns.take(session_id):
+            for _ in range(TRIES):
+                loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
+                if loaded is None or loaded.record.ended:
+                    return
+                try:
+                    return await self._end(loaded, verdict)
+                except StateConflict:
+                    continue
+        raise StateConflict(f"task {task_id!r} could not be ended for all the changes to it; try again")
+
+    async def _end(self, task: Loaded[TaskRecord], verdict: Verdict) -> None:
+        change = Change()
+        for item in await self._items.end_all(change, task, verdict):
+            change.after.append(lambda item=item: self._kernel.on_stop(item, verdict.status.value))  # type: ignore[misc]  # bound now
+        await self._kernel.apply(change)
+
+    async def _open(self, record: TaskRecord) -> TaskRecord:
+        task = msgspec.structs.replace(record)
+        change = Change()
+        await self._items.begin(change, task)
+        change.append(names.session_log(task.session_id), task.id)
+        await self._kernel.apply(change)
+        return task
+
+    async def _ended(self, task_id: str) -> None:
+        async with aclosing(self._kernel.store.watch(names.stream_log(task_id))) as heads:  # type: ignore[type-var]
+            async for head in heads:
+                if head.ended:
+                    return
+
+    async def _require_session(self, session_id: str) -> None:
+        if await self._kernel.store.get(names.SESSIONS, session_id) is None:
+            raise UnknownSession(f"there is no session {session_id[:80]!r}; POST /sessions/create makes one")
+
+    def _record(self, session_id: str, submission: Submission, headers: dict[str, str]) -> TaskRecord:
+        if submission.session_id not in (None, session_id):
+            raise InvalidInput(
+                f"wrong task definition: its session_id is {submission.session_id!r} but should be {session_id!r}"
+            )
+        if len(submission.input) > self._kernel.config.max_input:
+            raise too_large(len(submission.input), self._kernel.config.max_input)
+        now = self._kernel.clock()
+        deadline = _deadline(submission.deadline)
+        return TaskRecord(
+            id=names.check_name("task_id", submission.task_id or generate_id()),
+            session_id=session_id,
+            service=_service(submission),
+            input=submission.input,
+            fingerprint=fingerprint(session_id, submission),
+            created_at=now,
+            deadline=deadline,
+            deadline_at=None if deadline is None else now + deadline,
+            headers={**headers, **submission.headers},
+        )
+
+
+def _service(submission: Submission) -> str:
+    old, new = submission.agent_id, submission.service_id
+    if old is not None and new is not None and old != new:
+        raise InvalidInput(f"agent_id {old!r} and service_id {new!r} name different services; give one of them")
+    name = submission.service
+    if name is None:
+        raise InvalidInput("the task names no service; set service_id (or agent_id)")
+    return name
+
+
+def _deadline(seconds: float | None) -> float | None:
+    if seconds is not None and not 0 < seconds < 1e9:
+        raise InvalidInput(f"deadline must be a number of seconds greater than 0, not {seconds!r}")
+    return seconds
+
+
+def fingerprint(session_id: str, submission: Submission) -> str:
+    """What must be equal for a repeated id to mean the same task."""
+    text = msgspec.json.encode([session_id, submission.service, submission.deadline, submission.input])
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def too_large(size: int, limit: int) -> PayloadTooLarge:
+    """The error for an input beyond the limit."""
+    return PayloadTooLarge(
+        f"the input has {size} bytes; the limit is {limit} bytes (setting max_input of ControlPlaneConfig, "
+        "CONTROL_PLANE_MAX_INPUT)",
+        size=size,
+        limit=limit,
+    )
+
+
+def _same(there: TaskRecord, wanted: TaskRecord) -> TaskRecord:
+    if there.fingerprint != wanted.fingerprint or there.session_id != wanted.session_id:
+        raise TaskConflict(f"task {there.id!r} exists with another content; use a new task_id or Idempotency-Key")
+    return there
