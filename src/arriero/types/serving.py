@@ -1,0 +1,177 @@
+"""Serving an ASGI application on a socket of this machine: bind first, then serve until cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from arriero.types.errors import AlreadyInUse, ArrieroError, BindRefused, ConfigurationError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import uvicorn
+
+ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+BACKLOG = 2048
+#: Seconds that open requests get to finish once a server stops.
+DRAIN = 5
+#: Longer than pooling clients keep an idle connection, so that none is closed under a request.
+KEEP_ALIVE = 75
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``: ``localhost``, 127.0.0.0/8 or ::1."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens on a loopback address; port 0 takes a free one.
+
+    Connections are accepted into its backlog from now on, so a client that comes before the server is up only waits.
+
+    Errors: ``BindRefused``, ``AlreadyInUse``, ``ConfigurationError``.
+    """
+    if not is_loopback(host):
+        raise BindRefused(
+            f"Refused to listen on {host or 'every address'}: beyond this machine a token is needed, and tokens come "
+            "with a later version. Use 127.0.0.1."
+        )
+    address = "127.0.0.1" if host.lower() == "localhost" else host
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _bind_error(host, port, error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _bind_error(host: str, port: int, error: OSError) -> ArrieroError:
+    if error.errno == errno.EADDRINUSE:
+        return AlreadyInUse(f"Another process listens on {host}:{port}. End it, or choose another port.")
+    return ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another address.")
+
+
+class AsgiServer:
+    """Serves an application on a bound socket, which it closes at the end. It installs no signal handlers.
+
+    ``await server.serve()`` serves until it is cancelled; ``async with server:`` serves meanwhile and is entered when
+    requests are answered. ``started`` is set from that moment on. Stopping takes no new connections, gives open
+    requests ``DRAIN`` seconds, and then runs the application's own shutdown. ``options`` are uvicorn's.
+    """
+
+    def __init__(self, app: ASGIApp, sock: socket.socket, **options: Any) -> None:
+        self.started = asyncio.Event()
+        self._app = app
+        self._sock = sock
+        self._options = options
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.host, self.port = sock.getsockname()[:2]
+
+    @property
+    def url(self) -> str:
+        """The address that is served, without a slash at its end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def serve(self) -> None:
+        """Serve until cancelled, then drain; a second cancellation cuts the drain short."""
+        task = self._start()
+        try:
+            await asyncio.shield(task)
+        finally:
+            await self._stop(task)
+
+    async def __aenter__(self) -> Self:
+        task = self._start()
+        ready = asyncio.ensure_future(self.started.wait())
+        try:
+            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                await task
+        except BaseException:
+            await self._stop(task)
+            raise
+        finally:
+            ready.cancel()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._task is not None
+        await self._stop(self._task)
+
+    def _start(self) -> asyncio.Task[None]:
+        if self._task is not None:
+            raise ConfigurationError("This server has been started already. Make a new one on a new socket.")
+        self._task = asyncio.create_task(self._run(), name=f"serve {self.url}")
+        return self._task
+
+    async def _run(self) -> None:
+        server = _uvicorn_server(self._app, self._options, self.started, self._stopping)
+        try:
+            await server.serve(sockets=[self._sock])
+        finally:
+            self._sock.close()
+
+    async def _stop(self, task: asyncio.Task[None]) -> None:
+        self._stopping.set()
+        await task
+
+
+def _uvicorn_server(
+    app: ASGIApp, options: Mapping[str, Any], started: asyncio.Event, stopping: asyncio.Event
+) -> uvicorn.Server:
+    import contextlib
+    from collections.abc import Generator
+
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        """Waits for an event where uvicorn looks at a flag every 0.1 s, and leaves signals to the process."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            try:
+                await super().startup(sockets)
+            except SystemExit as error:
+                raise ConfigurationError("The application did not start; the log says why.") from error
+
+        async def main_loop(self) -> None:
+            await self.on_tick(0)
+            started.set()
+            await stopping.wait()
+
+    defaults: dict[str, Any] = {
+        "http": "httptools",
+        "log_config": None,
+        "access_log": False,
+        "proxy_headers": False,
+        "server_header": False,
+        "date_header": False,
+        "backlog": BACKLOG,
+        "timeout_keep_alive": KEEP_ALIVE,
+        "timeout_graceful_shutdown": DRAIN,
+        "ws_per_message_deflate": False,
+    }
+    return Server(uvicorn.Config(app, **{**defaults, **options}))

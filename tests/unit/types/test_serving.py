@@ -1,0 +1,131 @@
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from arriero.types.errors import AlreadyInUse, BindRefused, ConfigurationError
+from arriero.types.serving import AsgiServer, bind, is_loopback
+
+
+async def hello(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def get(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1", "127.8.9.10", "::1"])
+def test_only_this_machine_reaches_a_loopback_address(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        "0.0.0.0",  # noqa: S104 it is refused
+        "::",
+        "10.0.0.1",
+        "::ffff:127.0.0.1",
+        "localhost.example.com",
+        "127.0.0.1.example.com",
+        "2130706433",
+    ],
+)
+def test_any_other_address_is_refused_with_a_word_about_tokens(host: str) -> None:
+    with pytest.raises(BindRefused, match="token"):
+        bind(host, 0)
+
+
+def test_a_taken_port_is_named_with_its_host() -> None:
+    with closing(bind("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+        with pytest.raises(AlreadyInUse, match=f"127.0.0.1:{port}"):
+            bind("127.0.0.1", port)
+
+
+def test_localhost_is_bound_as_ipv4() -> None:
+    with closing(bind("localhost", 0)) as sock:
+        assert sock.family == socket.AF_INET
+
+
+async def test_the_context_is_entered_when_requests_are_answered_and_left_with_the_port_free() -> None:
+    server = AsgiServer(hello, bind("127.0.0.1", 0))
+    async with server:
+        assert server.started.is_set()
+        assert (await get(server.port)).endswith(b"hello")
+        assert server.url == f"http://127.0.0.1:{server.port}"
+    with closing(bind("127.0.0.1", server.port)):
+        pass
+
+
+async def test_serve_runs_until_cancelled() -> None:
+    server = AsgiServer(hello, bind("127.0.0.1", 0))
+    task = asyncio.create_task(server.serve())
+    await server.started.wait()
+    assert (await get(server.port)).endswith(b"hello")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    with pytest.raises(ConnectionRefusedError):
+        await get(server.port)
+
+
+async def test_an_open_request_is_finished_while_the_server_drains() -> None:
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            entered.set()
+            await leave.wait()
+            await hello(scope, receive, send)
+
+    server = AsgiServer(slow, bind("127.0.0.1", 0))
+    task = asyncio.create_task(server.serve())
+    await server.started.wait()
+    answer = asyncio.create_task(get(server.port))
+    await entered.wait()
+    task.cancel()
+    leave.set()
+    assert (await answer).endswith(b"hello")
+    await asyncio.wait({task})
+    assert task.cancelled()
+
+
+async def test_an_application_that_does_not_start_fails_typed_and_frees_its_port() -> None:
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no"})
+
+    server = AsgiServer(broken, bind("127.0.0.1", 0), lifespan="on")
+    with pytest.raises(ConfigurationError, match="did not start"):
+        async with server:
+            pass
+    with closing(bind("127.0.0.1", server.port)):
+        pass
+
+
+async def test_signal_handlers_stay_as_they_are() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    async with AsgiServer(hello, bind("127.0.0.1", 0)):
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
+async def test_a_server_starts_once() -> None:
+    server = AsgiServer(hello, bind("127.0.0.1", 0))
+    async with server:
+        with pytest.raises(ConfigurationError, match="already"):
+            await server.serve()
