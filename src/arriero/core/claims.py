@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 
@@ -15,9 +16,11 @@ from arriero.core.links import Link, Links
 from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.core.tasks import TRIES
-from arriero.types.errors import Fenced, StateConflict, StoreDamaged, UnknownTask
+from arriero.types.errors import ArrieroError, Fenced, StateConflict, StoreDamaged, UnknownTask
 from arriero.types.link import Event, Grant, Report
 from arriero.types.tasks import TaskStatus
+
+logger = logging.getLogger("arriero.core")
 
 
 class Claims:
@@ -29,16 +32,30 @@ class Claims:
         self._items = items
 
     async def claim(self, link: Link, free: int) -> list[Grant]:
-        """At most ``free`` items for the link, the oldest first."""
-        link.free = free
+        """At most ``free`` items for the link, the oldest first.
+
+        Slots that are asked for are not idle until they were answered with nothing: that is when they need a ring.
+        """
+        link.free = max(0, link.free - free)
         grants: list[Grant] = []
         while len(grants) < free:
             keys = await self._kernel.ready.take(link.service, free - len(grants))
             if not keys:
                 break
             grants += await self._claim_keys(link, keys)
-        link.free = max(0, free - len(grants))
+        link.free += free - len(grants)
         return grants
+
+    async def claim_more(self, link: Link, free: int) -> list[Grant]:
+        """The claim that comes with a report. Should it fail, the report stands, and a ring brings the next claim."""
+        if not free:
+            return []
+        try:
+            return await self.claim(link, free)
+        except ArrieroError as error:
+            logger.warning("a claim for %s failed: %s", link.service, error)
+            link.free += free
+            return []
 
     async def emit(self, link: Link, item_id: str, token: str, events: list[Event]) -> None:
         """Append events to the item's stream; repeats are dropped."""
@@ -146,9 +163,7 @@ class Claims:
         task = await self._kernel.load(records.TASK, names.TASKS, item.task_id)
         if task is None:
             raise UnknownTask(f"item {item.id!r} belongs to no task")
-        context = await self._kernel.load(
-            records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service)
-        )
+        context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
         left = None if item.deadline_at is None else max(0.0, item.deadline_at - self._kernel.clock())
         return Grant(
             item_id=item.id,
@@ -194,12 +209,10 @@ class Claims:
         return error is not None and error.retryable and item.attempt <= self._kernel.orchestrator.max_retries
 
     def _retry(self, change: Change, item: Loaded[ItemRecord], report: Report) -> None:
-        assert report.error is not None  # noqa: S101  # asked by the caller
+        assert report.error is not None  # asked by the caller
         delay = self._items.retry_later(change, item, report.error)
         item_id = item.record.id
-        change.after.append(
-            lambda: self._kernel.agenda.after(delay, "retry", item_id, lambda: self.retry(item_id))
-        )
+        change.after.append(lambda: self._kernel.agenda.after(delay, "retry", item_id, lambda: self.retry(item_id)))
 
     async def retry(self, item_id: str) -> None:
         """The delay of a failed item has passed: it may be claimed again."""

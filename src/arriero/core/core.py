@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from arriero.core import names, records
+from arriero.core import names
 from arriero.core.claims import Claims
 from arriero.core.items import Items
 from arriero.core.kernel import Kernel
@@ -22,6 +22,7 @@ from arriero.core.tasks import Tasks
 from arriero.message_queues.base import MessageQueue
 from arriero.orchestrators.base import BaseOrchestrator
 from arriero.state_stores.base import StateStore
+from arriero.types.errors import ArrieroError
 from arriero.types.settings import ControlPlaneConfig
 
 logger = logging.getLogger("arriero.core")
@@ -71,6 +72,7 @@ class Core:
     async def aclose(self) -> None:
         """Stop everything that runs by itself; what is stored goes on after the next start."""
         self.started = False
+        self.links.stop_local()
         self.kernel.agenda.clear()
         await self.kernel.background.aclose()
 
@@ -93,8 +95,8 @@ class Core:
         if not self.started:
             problems["core"] = "starting or stopping"
         try:
-            await self.kernel.store.get(names.SERVICES, records.__name__)
-        except Exception as error:  # readiness reports whatever the store says
+            await self.kernel.store.get(names.SERVICES, "ready")
+        except ArrieroError as error:
             problems["store"] = str(error)
         if not self.rings.healthy:
             problems["message_queue"] = "does not take messages"

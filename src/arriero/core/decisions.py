@@ -163,4 +163,3 @@ def keep_message(change: Change, task_id: str, number: int, message: QueueMessag
     record = records.OutboxRecord(topic=topic, message=msgspec.Raw(sent.model_dump_json().encode()))
     change.put(names.OUTBOX, key, record)
     return key
-

@@ -8,7 +8,7 @@ import random
 import msgspec
 
 from arriero.core import names, records
-from arriero.core.decisions import Decider, Decision, Order, OrchestratorError, Verdict, keep_message
+from arriero.core.decisions import Decider, Decision, OrchestratorError, Order, Verdict, keep_message
 from arriero.core.kernel import Change, Kernel
 from arriero.core.lanes import Lanes
 from arriero.core.records import ItemRecord, Loaded, StreamEntry, TaskRecord
@@ -165,7 +165,7 @@ def item_ids(task: TaskRecord) -> list[str]:
 def backoff(attempt: int, least: float | None, chance: float | None = None) -> float:
     """Seconds until the attempt after ``attempt``: doubling from half a second up to half a minute, with jitter."""
     chance = random.random() if chance is None else chance  # noqa: S311  # jitter, not a secret
-    delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 16)) * (0.5 + chance / 2)
+    delay: float = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 16)) * (0.5 + chance / 2)
     return max(delay, least or 0.0)
 
 

@@ -77,10 +77,10 @@ class Kernel:
         self.agenda = Agenda(self.background)
         self.turns = Turns()
         self.ready = ReadyIndex(store)
-        self.on_ready: Callable[[str, str], None] = lambda service, item_id: None
-        self.on_deadline: Callable[[records.TaskRecord], None] = lambda task: None
-        self.on_outbox: Callable[[str], None] = lambda key: None
-        self.on_stop: Callable[[records.ItemRecord, str], None] = lambda item, reason: None
+        self.on_ready: Callable[[str, str], None] = _nobody
+        self.on_deadline: Callable[[records.TaskRecord], None] = _nobody
+        self.on_outbox: Callable[[str], None] = _nobody
+        self.on_stop: Callable[[records.ItemRecord, str], None] = _nobody
 
     async def load(self, codec: Codec[T], collection: str, key: str) -> Loaded[T] | None:
         """A record and its version; :class:`StoreDamaged` names the one that cannot be read."""
@@ -98,6 +98,10 @@ class Kernel:
         for step in change.after:
             step()
         return committed
+
+
+def _nobody(*_: object) -> None:
+    """Stands for a listener that is not there."""
 
 
 def decode(codec: Codec[T], value: bytes, what: str) -> T:

@@ -19,7 +19,7 @@ from arriero.types.tasks import TaskStatus
 class Link:
     """One connection of a worker. ``held`` maps items to claim tokens; ``numbers`` counts the events taken of each."""
 
-    __slots__ = ("free", "held", "local", "numbers", "service", "stop", "worker_id", "id")
+    __slots__ = ("free", "held", "id", "local", "numbers", "service", "stop", "worker_id")
 
     def __init__(self, hello: Hello, stop: Callable[[Stop], None], local: bool) -> None:
         self.id = generate_id()
@@ -102,6 +102,14 @@ class Links:
         if link is not None and link.held.pop(item.id, None) is not None:
             link.numbers.pop(item.id, None)
             link.stop(Stop(item_id=item.id, token=item.token, reason=reason))
+
+    def stop_local(self) -> None:
+        """Workers in this process end with it: what they hold is queued again at the next start."""
+        for link in list(self._by_worker.values()):
+            if link.local:
+                for item_id, token in link.held.items():
+                    link.stop(Stop(item_id=item_id, token=token, reason="control plane stopped"))
+                link.held.clear()
 
     async def recover(self) -> None:
         """After a start: workers have one lease to come back with what they held."""

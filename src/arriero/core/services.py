@@ -15,6 +15,8 @@ from arriero.types.services import ServiceDefinition
 #: How long a young control plane lets a task wait for a service that has not registered yet, in seconds.
 YOUNG = 30.0
 GRACE = 1.5
+#: How many services an error names.
+SHOWN = 20
 #: The same while no service at all has registered, as when everything is being started.
 EMPTY_GRACE = 10.0
 
@@ -54,7 +56,7 @@ class Services:
         self.require(name)
         change = Change()
         change.delete(names.SERVICES, name)
-        change.after.append(lambda: self._known.pop(name, None) and None)
+        change.after.append(lambda: self._forget(name))
         await self._kernel.apply(change)
 
     def require(self, name: str) -> ServiceRecord:
@@ -94,12 +96,15 @@ class Services:
         self._changed.set()
         self._changed = asyncio.Event()
 
+    def _forget(self, name: str) -> None:
+        self._known.pop(name, None)
+
     def _unknown(self, name: str) -> UnknownService:
         known = sorted(self._known)
         near = difflib.get_close_matches(name[: names.LONGEST_NAME], known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "") if known else "none"
-        return UnknownService(f"no service {name[:80]!r} is known; known services: {listed}{hint}", known=known[:20])
+        listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "") if known else "none"
+        return UnknownService(f"no service {name[:80]!r} is known; known services: {listed}{hint}", known=known[:SHOWN])
 
 
 def to_definition(record: ServiceRecord) -> ServiceDefinition:
@@ -122,5 +127,3 @@ def from_definition(definition: ServiceDefinition) -> ServiceRecord:
         host=definition.host,
         port=definition.port,
     )
-
-

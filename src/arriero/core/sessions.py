@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from arriero.core import names, records
@@ -11,11 +10,10 @@ from arriero.core.kernel import Change, Kernel
 from arriero.core.records import SessionRecord
 from arriero.core.tasks import TRIES, Tasks
 from arriero.types.errors import StateConflict, UnknownSession
-from arriero.types.ids import generate_id
+from arriero.types.ids import generate_id, id_from
 
 #: How many tasks of a deleted session are removed in one commit.
 BATCH = 100
-_KEYS = uuid.UUID("6f1d7a52-6f0c-4d0b-9a3e-2f4f5f6b7c11")
 
 
 class Sessions:
@@ -28,7 +26,7 @@ class Sessions:
     async def create(self, session_id: str | None = None, key: str | None = None) -> str:
         """A new session; the same id or idempotency key gives the same one again."""
         if session_id is None:
-            session_id = str(uuid.uuid5(_KEYS, key)) if key else generate_id()
+            session_id = id_from("sessions", key) if key else generate_id()
         names.check_name("session_id", session_id)
         change = Change()
         change.put(names.SESSIONS, session_id, SessionRecord(created_at=self._kernel.clock()), expect=0)

@@ -28,6 +28,8 @@ from arriero.types.tasks import TaskStatus
 
 #: How often a change is decided again when another got in between, before it is given up as a conflict.
 TRIES = 20
+#: The longest deadline, in seconds.
+LONGEST = 1e9
 
 
 class Submission(msgspec.Struct, kw_only=True):
@@ -55,7 +57,9 @@ class Tasks:
         self._items = items
         kernel.on_deadline = self._watch_deadline
 
-    async def submit(self, session_id: str, submission: Submission, headers: dict[str, str] | None = None) -> TaskRecord:
+    async def submit(
+        self, session_id: str, submission: Submission, headers: dict[str, str] | None = None
+    ) -> TaskRecord:
         """Accept a task: when this returns it is stored, and it will end.
 
         The same id with the same content gives the task that is there; with other content, :class:`TaskConflict`.
@@ -147,7 +151,7 @@ class Tasks:
             for _ in range(TRIES):
                 loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
                 if loaded is None or loaded.record.ended:
-                    return
+                    return None
                 try:
                     return await self._end(loaded, verdict)
                 except StateConflict:
@@ -211,7 +215,7 @@ def _service(submission: Submission) -> str:
 
 
 def _deadline(seconds: float | None) -> float | None:
-    if seconds is not None and not 0 < seconds < 1e9:
+    if seconds is not None and not 0 < seconds < LONGEST:
         raise InvalidInput(f"deadline must be a number of seconds greater than 0, not {seconds!r}")
     return seconds
 

@@ -22,8 +22,11 @@ class HandlerContext(Protocol):
     @property
     def grant(self) -> Grant: ...
 
-    def emit(self, data: dict[str, Any], type: str = "") -> None:  # the word that readers see
-        """Append a JSON object to the task's stream, with the name of its event class. It never waits; order is kept."""
+    def emit(self, data: dict[str, Any], type: str = "", *, last: bool = False) -> None:  # the word that readers see
+        """Append a JSON object to the task's stream, with the name of its event class. It never waits; order is kept.
+
+        ``last`` says that the handler is about to return: the event then travels with the result.
+        """
 
 
 class Handler(Protocol):

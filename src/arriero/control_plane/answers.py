@@ -1,0 +1,88 @@
+"""From errors to HTTP answers, and from stored tasks to their documented JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from arriero.core.records import NULL, TaskRecord
+from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.tasks import TaskStatus
+
+_encode = msgspec.json.Encoder().encode
+
+
+class JSONBytes(Response):
+    """A JSON answer of bytes that are made already."""
+
+    media_type = "application/json"
+
+
+class ResultView(msgspec.Struct, kw_only=True):
+    """The documented ``TaskResult``."""
+
+    task_id: str
+    history: list[Any]
+    result: str
+    data: dict[str, Any]
+    value: msgspec.Raw
+    status: TaskStatus
+    error: ErrorInfo | None
+    attempts: int
+
+
+def answer(value: Any, status: int = 200) -> Response:
+    """Any value of ours as JSON."""
+    return JSONBytes(_encode(value), status)
+
+
+def error_answer(error: ArrieroError) -> Response:
+    """The one place where an error becomes an HTTP answer."""
+    info = error.info()
+    headers = {"Retry-After": str(max(1, round(error.retry_after or 1)))} if error.status in (429, 503) else None
+    return JSONBytes(_encode({"detail": info.message, "error": info}), error.status, headers)
+
+
+def result_view(task: TaskRecord) -> ResultView:
+    """The result of a task that has ended; ``result`` of a failed one is its error's message."""
+    text = task.error.message if task.error is not None else _text(task.value)
+    return ResultView(
+        task_id=task.id,
+        history=[],
+        result=text,
+        data={},
+        value=task.value,
+        status=task.status,
+        error=task.error,
+        attempts=task.attempts,
+    )
+
+
+def _text(value: msgspec.Raw) -> str:
+    raw = bytes(value)
+    if raw == bytes(NULL):
+        return "null"
+    decoded = msgspec.json.decode(raw) if raw[:1] == b'"' else None
+    return decoded if isinstance(decoded, str) else raw.decode()
+
+
+def task_view(task: TaskRecord) -> dict[str, Any]:
+    """The documented ``TaskDefinition``, with what has become of the task."""
+    return {
+        "input": task.input,
+        "task_id": task.id,
+        "session_id": task.session_id,
+        "service_id": task.service,
+        "agent_id": task.service,
+        "status": task.status,
+        "attempts": task.attempts,
+        "error": task.error,
+        "deadline": task.deadline,
+        "parent": task.parent,
+        "headers": task.headers,
+        "created_at": task.created_at,
+        "started_at": task.started_at,
+        "finished_at": task.finished_at,
+    }

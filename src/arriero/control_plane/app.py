@@ -1,0 +1,52 @@
+"""The ASGI application of a control plane."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.encoders import jsonable_encoder
+from fastapi.exceptions import RequestValidationError
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from arriero.control_plane.answers import answer, error_answer
+from arriero.control_plane.hot import hot_routes
+from arriero.control_plane.link_server import link_routes
+from arriero.control_plane.openapi import add_hot_routes
+from arriero.control_plane.routes import home_routes, service_routes, session_routes, task_routes
+from arriero.core.core import Core
+from arriero.types.errors import ArrieroError, ErrorInfo
+
+
+def make_app(core: Core) -> FastAPI:
+    """The documented routes over a core; the hot ones come first."""
+    app = FastAPI(title="Arriero control plane", version=importlib.metadata.version("arriero"))
+    app.router.routes[:0] = [*hot_routes(core), *link_routes(core)]
+    for routes in (home_routes(core), service_routes(core), session_routes(core), task_routes(core)):
+        app.include_router(routes)
+    app.add_exception_handler(ArrieroError, _typed)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    add_hot_routes(app)
+    origins = core.kernel.config.cors_origins
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["Content-Type"]
+        )
+    return app
+
+
+async def _typed(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ArrieroError)  # registered for this class
+    return error_answer(error)
+
+
+async def _invalid(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # registered for this class
+    faults: list[dict[str, Any]] = jsonable_encoder(
+        [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+    )
+    where = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
+    info = ErrorInfo(code="invalid_input", type="InvalidInput", message=f"the request is wrong: {where}")
+    return answer({"detail": faults, "error": info}, 422)

@@ -1,0 +1,179 @@
+"""The other routes, on FastAPI: sessions, services, messages, health."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import StreamingResponse
+from starlette.responses import Response
+
+from arriero.control_plane.answers import answer, task_view
+from arriero.control_plane.bodies import parse, read_body
+from arriero.control_plane.hot import MAX_KEY
+from arriero.control_plane.streaming import cursor, ndjson, server_sent
+from arriero.core.core import Core
+from arriero.core.services import from_definition, to_definition
+from arriero.types.errors import InvalidInput, Unavailable
+from arriero.types.messages import QueueMessage
+from arriero.types.services import ServiceDefinition
+from arriero.types.settings import ControlPlaneConfig
+from arriero.types.tasks import SessionDefinition, TaskDefinition
+
+_new_session = msgspec.json.Decoder(dict[str, Any])
+_state = msgspec.json.Decoder(dict[str, Any])
+SMALL = 64 * 1024
+
+
+def home_routes(core: Core) -> APIRouter:
+    """What it is, whether it lives, whether it takes tasks."""
+    routes = APIRouter(tags=["control plane"])
+    config = core.kernel.config
+
+    @routes.get("/")
+    async def home() -> dict[str, str]:
+        return {
+            "running": str(core.started),
+            "step_interval": str(config.step_interval),
+            "services_store_key": config.services_store_key,
+            "tasks_store_key": config.tasks_store_key,
+            "session_store_key": config.session_store_key,
+        }
+
+    @routes.get("/health")
+    async def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @routes.get("/ready")
+    async def ready() -> Response:
+        """Whether tasks are accepted, and if not, why."""
+        problems = await core.check()
+        return answer({"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200)
+
+    @routes.get("/queue_config")
+    async def queue_config() -> dict[str, Any]:
+        """The configuration of the message queue, under the name of its class, without secrets."""
+        queue = core.kernel.queue
+        if queue is None:
+            raise Unavailable("this control plane has no message queue")
+        shown = queue.as_config()
+        return {type(shown).__name__: shown.model_dump(mode="json")}
+
+    @routes.post("/process_message")
+    async def process_message(message: QueueMessage) -> None:
+        """Take a documented message: a new task, a result, or a stream event."""
+        await core.messages.take(message)
+
+    return routes
+
+
+def service_routes(core: Core) -> APIRouter:
+    """The registry."""
+    routes = APIRouter(prefix="/services", tags=["services"])
+
+    @routes.post("/register")
+    async def register(definition: ServiceDefinition) -> ControlPlaneConfig:
+        """Make a service known, or replace what is known of it; gives the settings of the control plane."""
+        await core.services.register(from_definition(definition))
+        return core.kernel.config.model_copy(update={"state_store_uri": None})
+
+    @routes.post("/deregister")
+    async def deregister(service_name: str) -> None:
+        await core.services.deregister(service_name)
+
+    @routes.get("")
+    async def services() -> dict[str, ServiceDefinition]:
+        return {name: to_definition(record) for name, record in core.services.list().items()}
+
+    @routes.get("/{service_name}")
+    async def service(service_name: str) -> ServiceDefinition:
+        return to_definition(core.services.require(service_name))
+
+    return routes
+
+
+def session_routes(core: Core) -> APIRouter:
+    """Sessions and their state."""
+    routes = APIRouter(prefix="/sessions", tags=["sessions"])
+
+    @routes.post("/create")
+    async def create(
+        request: Request, idempotency_key: Annotated[str | None, Header(max_length=MAX_KEY)] = None
+    ) -> str:
+        """Make a session; with a body ``{"session_id": ...}`` the one of that id, which may exist."""
+        body = await read_body(request, SMALL)
+        wanted = parse(body, _new_session, "the session").get("session_id") if body.strip() else None
+        if wanted is not None and not isinstance(wanted, str):
+            raise InvalidInput("session_id must be text")
+        return await core.sessions.create(wanted, idempotency_key)
+
+    @routes.get("")
+    async def sessions() -> dict[str, SessionDefinition]:
+        return {session_id: await _session(core, session_id) for session_id in await core.sessions.ids()}
+
+    @routes.get("/{session_id}")
+    async def session(session_id: str) -> SessionDefinition:
+        return await _session(core, session_id)
+
+    @routes.post("/{session_id}/delete")
+    async def delete(session_id: str) -> None:
+        """Remove the session and its tasks; those still open are ended first."""
+        await core.sessions.delete(session_id)
+
+    @routes.get("/{session_id}/state")
+    async def state(session_id: str) -> dict[str, Any]:
+        return await core.sessions.state(session_id)
+
+    @routes.post("/{session_id}/state")
+    async def update_state(session_id: str, request: Request) -> None:
+        """Merge the keys of a JSON object into the state."""
+        body = await read_body(request, core.kernel.config.max_input)
+        await core.sessions.update_state(session_id, parse(body, _state, "the state"))
+
+    return routes
+
+
+def task_routes(core: Core) -> APIRouter:
+    """Tasks, beside submitting them and getting their results, which are elsewhere."""
+    routes = APIRouter(prefix="/sessions/{session_id}", tags=["tasks"])
+
+    @routes.get("/tasks", response_model=list[TaskDefinition])
+    async def tasks(session_id: str) -> Response:
+        """The session's tasks in the order of submission."""
+        return answer([task_view(task) for task in await core.tasks.of_session(session_id)])
+
+    @routes.get("/current_task", response_model=TaskDefinition | None)
+    async def current_task(session_id: str) -> Response:
+        """The task that was submitted last, or null."""
+        ids = await core.tasks.ids_of(session_id)
+        return answer(task_view(await core.tasks.show(session_id, ids[-1])) if ids else None)
+
+    @routes.get("/tasks/{task_id}", response_model=TaskDefinition)
+    async def task(session_id: str, task_id: str) -> Response:
+        """The task, with its status."""
+        return answer(task_view(await core.tasks.show(session_id, task_id)))
+
+    @routes.get("/tasks/{task_id}/result_stream")
+    async def result_stream(session_id: str, task_id: str) -> Response:
+        """The task's events as they come, one JSON object a line."""
+        await core.tasks.get(session_id, task_id)
+        return StreamingResponse(ndjson(core, task_id), media_type="application/x-ndjson", headers=UNBUFFERED)
+
+    @routes.get("/tasks/{task_id}/events")
+    async def events(session_id: str, task_id: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
+        """The task's whole stream as server-sent events with ids; ``Last-Event-ID`` resumes behind that one."""
+        await core.tasks.get(session_id, task_id)
+        stream = server_sent(core, task_id, cursor(last_event_id))
+        return StreamingResponse(stream, media_type="text/event-stream", headers=UNBUFFERED)
+
+    return routes
+
+
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def _session(core: Core, session_id: str) -> SessionDefinition:
+    state = await core.sessions.state(session_id)
+    return SessionDefinition(session_id=session_id, task_ids=await core.tasks.ids_of(session_id), state=state)

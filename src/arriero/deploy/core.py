@@ -1,0 +1,72 @@
+"""``deploy_core``: control plane and message queue in one call."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from pydantic import BaseModel
+
+from arriero.control_plane import ControlPlaneServer
+from arriero.deploy.near import announced
+from arriero.deploy.together import together
+from arriero.message_queues import SimpleMessageQueueConfig, SimpleMessageQueueServer, queue_from_config
+from arriero.message_queues.base import MessageQueue
+from arriero.orchestrators import SimpleOrchestrator, SimpleOrchestratorConfig
+from arriero.types.errors import ConfigurationError
+from arriero.types.settings import ControlPlaneConfig
+
+
+async def deploy_core(
+    control_plane_config: ControlPlaneConfig | None = None,
+    message_queue_config: BaseModel | None = None,
+    orchestrator_config: SimpleOrchestratorConfig | None = None,
+    disable_message_queue: bool = False,
+    disable_control_plane: bool = False,
+) -> None:
+    """Run a control plane and, for the simple queue, its server, until cancelled; then drain.
+
+    A port or database that is taken, or any other fault, is raised at once.
+    """
+    if disable_message_queue and disable_control_plane:
+        raise ConfigurationError("with both parts disabled there is nothing to deploy")
+    config = control_plane_config or ControlPlaneConfig()
+    queue_config = message_queue_config or SimpleMessageQueueConfig()
+    async with AsyncExitStack() as stack, together() as parts:
+        queue = await _queue(stack, parts, queue_config, serve=not disable_message_queue)
+        if disable_control_plane:
+            return
+        settings = orchestrator_config or SimpleOrchestratorConfig()
+        server = ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
+        parts.create_task(_run(server, queue), name="control plane")
+
+
+async def _queue(stack: AsyncExitStack, parts: asyncio.TaskGroup, config: BaseModel, *, serve: bool) -> MessageQueue:
+    """The queue that the control plane uses; in its own process when the simple one is served here."""
+    if serve and isinstance(config, SimpleMessageQueueConfig):
+        server = SimpleMessageQueueServer(config)
+        task = parts.create_task(server.launch_server(), name="message queue")
+        await _started(server, task)
+        return server.queue
+    queue = queue_from_config(config)
+    return await stack.enter_async_context(queue)
+
+
+async def _started(server: SimpleMessageQueueServer, task: asyncio.Task[None]) -> None:
+    started = asyncio.ensure_future(server.started())
+    try:
+        await asyncio.wait({started, task}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+    finally:
+        started.cancel()
+
+
+async def _run(server: ControlPlaneServer, queue: MessageQueue) -> None:
+    consume = await server.register_to_message_queue()
+    async with together() as parts:
+        parts.create_task(server.launch_server(), name="control plane server")
+        await server.started.wait()
+        parts.create_task(consume(), name="control plane messages")
+        with announced(server, queue):
+            await asyncio.get_running_loop().create_future()

@@ -1,0 +1,51 @@
+"""A service's own routes."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from arriero.types.errors import ArrieroError
+from arriero.types.messages import QueueMessage
+
+if TYPE_CHECKING:
+    from arriero.services.base import BaseService
+
+
+def service_app(service: BaseService) -> FastAPI:
+    """``GET /``, ``POST /process_message``, ``GET /health`` and ``GET /ready``."""
+    app = FastAPI(title=service.service_name, version=importlib.metadata.version("arriero"))
+
+    @app.get("/")
+    async def home() -> dict[str, str]:
+        """What the service is and does."""
+        return service.home()
+
+    @app.post("/process_message")
+    async def process_message(message: QueueMessage) -> None:
+        """Take a documented message."""
+        await service.process_message(message)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        """Whether it is connected to its control plane."""
+        is_ready = service.ready.is_set()
+        return JSONResponse({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
+
+    @app.exception_handler(ArrieroError)
+    async def typed(_: Request, error: ArrieroError) -> Response:
+        info = error.info()
+        body = msgspec.json.encode({"detail": info.message, "error": info})
+        return Response(body, error.status, media_type="application/json")
+
+    return app

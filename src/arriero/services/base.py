@@ -1,0 +1,297 @@
+"""What every service has in common, and what users may build their own kind on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
+from arriero.services.link import WebSocketLink
+from arriero.services.registration import ControlPlaneCalls
+from arriero.services.worker import Worker, WorkerOptions
+from arriero.types.errors import ConfigurationError
+from arriero.types.handling import Handled, Handler, HandlerContext
+from arriero.types.ids import generate_id
+from arriero.types.link import ControlPlaneLink, Welcome
+from arriero.types.messages import ActionTypes, QueueMessage
+from arriero.types.services import ServiceDefinition
+from arriero.types.serving import AsgiServer, bind
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
+
+
+@dataclass(slots=True)
+class ServiceOptions:
+    """How a service shows itself, listens and works; see :class:`~arriero.services.config.WorkflowServiceConfig`."""
+
+    description: str = "A service."
+    host: str | None = None
+    port: int | None = None
+    internal_host: str | None = None
+    internal_port: int | None = None
+    running: bool = True
+    step_interval: float = 0.1
+    max_concurrent_tasks: int = 8
+    raise_exceptions: bool = False
+    session_concurrency: str = "ordered"
+    #: Seconds that running items get to end when the service is stopped.
+    drain: float = 10.0
+
+
+class _MessageHandler:
+    """Runs a user's own ``process_message`` as the handler of a service."""
+
+    def __init__(self, service: BaseService) -> None:
+        self._service = service
+
+    async def handle(self, context: HandlerContext) -> Handled:
+        grant = context.grant
+        data = {
+            "input": grant.input,
+            "task_id": grant.task_id,
+            "session_id": grant.session_id,
+            "service_id": grant.service,
+            "agent_id": grant.service,
+        }
+        message = QueueMessage(type=grant.service, action=ActionTypes.NEW_TASK, data=data, headers=grant.headers)
+        return Handled(await self._service.process_message(message))
+
+
+class BaseService:
+    """A service. Subclass it and write ``process_message``: it gets a ``NEW_TASK`` message, its return is the result.
+
+    A service works once it is registered to a control plane and one of ``launch_server``, ``launch_local`` or the
+    callable from ``register_to_message_queue`` runs; they share one worker. ``running = False`` pauses it.
+    """
+
+    service_type = "service"
+
+    def __init__(
+        self,
+        service_name: str,
+        message_queue: MessageQueue,
+        options: ServiceOptions | None = None,
+        publish_callback: PublishCallback | None = None,
+    ) -> None:
+        self.service_name = service_name
+        self.message_queue = message_queue
+        self.options = options or ServiceOptions()
+        self.publish_callback = publish_callback
+        self.publisher_id = f"{type(self).__qualname__}-{generate_id()}"
+        self.topic_namespace = "llama_deploy"
+        self._running = self.options.running
+        self._calls: ControlPlaneCalls | None = None
+        self._link: ControlPlaneLink | None = None
+        self._registered = asyncio.Event()
+        self._worker: Worker | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._users = 0
+        self._app: FastAPI | None = None
+        self.ready = asyncio.Event()
+
+    def handler(self) -> Handler:
+        """What runs the items."""
+        return _MessageHandler(self)
+
+    async def process_message(self, message: QueueMessage) -> Any:
+        """Take one documented message: a new task is handed to the control plane, which has it done once."""
+        if message.action is not ActionTypes.NEW_TASK:
+            raise ConfigurationError(f"service {self.service_name!r} takes new_task, not {message.action!r}")
+        await self._control_plane().submit(message, self.service_name)
+
+    # What it is
+
+    @property
+    def service_definition(self) -> ServiceDefinition:
+        return ServiceDefinition(
+            service_name=self.service_name,
+            description=self.options.description,
+            host=self.options.host,
+            port=self.options.port,
+        )
+
+    @property
+    def tool_name(self) -> str:
+        """The service's name as a tool."""
+        return f"{self.service_name}-as-tool"
+
+    @property
+    def running(self) -> bool:
+        return self._running
+
+    @running.setter
+    def running(self, value: bool) -> None:
+        self._running = value
+        if self._worker is not None:
+            self._worker.running = value
+
+    def home(self) -> dict[str, str]:
+        """What ``GET /`` shows."""
+        return {
+            "service_name": self.service_name,
+            "description": self.options.description,
+            "running": str(self._running),
+            "step_interval": str(self.options.step_interval),
+            "num_outstanding_calls": str(self._worker.outstanding if self._worker else 0),
+            "type": self.service_type,
+        }
+
+    def get_topic(self, msg_type: str) -> str:
+        return f"{self.topic_namespace}.{msg_type}"
+
+    # Registration
+
+    async def register_to_control_plane(self, control_plane_url: str) -> None:
+        """Make the service known there, and work for it from now on."""
+        calls = ControlPlaneCalls(control_plane_url)
+        config = await calls.register(self.service_definition)
+        self.topic_namespace = config.topic_namespace
+        self._calls = calls
+        self.attach(WebSocketLink(control_plane_url))
+
+    def attach(self, link: ControlPlaneLink) -> None:
+        """Work over this link; for wiring within one process."""
+        self._link = link
+        self._registered.set()
+
+    async def deregister_from_control_plane(self, control_plane_url: str | None = None) -> None:
+        """Make the service unknown; tasks for it are refused from now on."""
+        await self._control_plane().deregister(self.service_name)
+
+    async def register_to_message_queue(self) -> StartConsumingCallable:
+        """Gives the coroutine function that works until it is cancelled."""
+        return self.processing_loop
+
+    async def deregister_from_message_queue(self) -> None:
+        """Stop listening: what runs is finished first."""
+        if self._worker is not None:
+            await self._worker.drain(None)
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)
+
+    async def get_session_state(self, session_id: str) -> dict[str, Any] | None:
+        """The session's state, None when there is no such session or no control plane."""
+        return await self._calls.get_state(session_id) if self._calls else None
+
+    async def update_session_state(self, session_id: str, state: dict[str, Any]) -> None:
+        """Merge keys into the session's state."""
+        if self._calls is not None:
+            await self._calls.update_state(session_id, state)
+
+    # Messages
+
+    async def publish(self, message: QueueMessage, **kwargs: Any) -> Any:
+        """Publish in the service's name."""
+        message.publisher_id = self.publisher_id
+        return await self.message_queue.publish(
+            message, callback=self.publish_callback, topic=self.get_topic(message.type), **kwargs
+        )
+
+    def as_consumer(self, remote: bool = False) -> CallableMessageConsumer | RemoteMessageConsumer:
+        """A consumer of the service's messages: in process, or over its ``/process_message`` route."""
+        from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
+
+        if not remote:
+            return CallableMessageConsumer(
+                id_=self.publisher_id, message_type=self.service_name, handler=self.process_message
+            )
+        if not self.options.host or not self.options.port:
+            raise ConfigurationError("a remote consumer needs the service's host and port")
+        url = f"http://{self.options.host}:{self.options.port}/process_message"
+        return RemoteMessageConsumer(id_=self.publisher_id, message_type=self.service_name, url=url)
+
+    # Running
+
+    async def processing_loop(self) -> None:
+        """Work until cancelled. Several callers share one worker, which ends with the last of them."""
+        async with self._shared_worker() as work:
+            await asyncio.shield(work)
+
+    def launch_local(self) -> asyncio.Task[None]:
+        """The worker as a task."""
+        return asyncio.get_running_loop().create_task(self.processing_loop(), name=f"service {self.service_name}")
+
+    async def launch_server(self) -> None:
+        """Serve the service's own routes, and work, until cancelled."""
+        options = self.options
+        port = options.internal_port if options.internal_port is not None else options.port
+        sock = bind(options.internal_host or options.host or "127.0.0.1", port or 0)
+        server = AsgiServer(self.app, sock)
+        if not options.port:
+            options.host, options.port = server.host, server.port
+        async with server:
+            await self.processing_loop()
+
+    @property
+    def app(self) -> FastAPI:
+        """The ASGI application with the service's own routes."""
+        if self._app is None:
+            from arriero.services.app import service_app
+
+            self._app = service_app(self)
+        return self._app
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Take nothing new and wait for what runs."""
+        if self._worker is not None:
+            await self._worker.drain(seconds)
+
+    @asynccontextmanager
+    async def _shared_worker(self) -> AsyncIterator[asyncio.Task[None]]:
+        self._users += 1
+        if self._work is None or self._work.done():
+            self._work = asyncio.get_running_loop().create_task(self._run_worker(), name=f"worker {self.service_name}")
+        work = self._work
+        try:
+            yield work
+        finally:
+            self._users -= 1
+            if not self._users and not work.done():
+                await self.drain(self.options.drain)
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+
+    async def _run_worker(self) -> None:
+        await self._registered.wait()
+        assert self._link is not None  # set before the event
+        self._worker = Worker(
+            self._worker_options(),
+            self.handler(),
+            self._link,
+            self.message_queue,
+            raise_exceptions=self.options.raise_exceptions,
+            on_open=self._welcomed,
+        )
+        self._worker.running = self._running
+        try:
+            await self._worker.run()
+        finally:
+            self.ready.clear()
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self.topic_namespace = welcome.topic_namespace
+        self.ready.set()
+
+    def _worker_options(self) -> WorkerOptions:
+        return WorkerOptions(
+            service=self.service_name,
+            slots=self.options.max_concurrent_tasks,
+            description=self.options.description,
+            host=self.options.host,
+            port=self.options.port,
+            parallel=self.options.session_concurrency == "parallel",
+        )
+
+    def _control_plane(self) -> ControlPlaneCalls:
+        if self._calls is None:
+            raise ConfigurationError(
+                f"service {self.service_name!r} is not registered; call register_to_control_plane first"
+            )
+        return self._calls

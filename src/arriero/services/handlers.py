@@ -1,0 +1,61 @@
+"""The handlers of workflows and of plain functions."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from arriero.runtime import WorkflowRunner, parse_arguments
+from arriero.types.errors import InvalidInput
+from arriero.types.handling import Handled, HandlerContext
+
+if TYPE_CHECKING:
+    from workflows import Workflow
+
+
+class WorkflowHandler:
+    """Runs a LlamaIndex workflow; the item's input is a JSON object with the arguments of the run."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self._runner = WorkflowRunner(workflow)
+        self._stop = workflow.stop_event_class.__name__
+
+    async def handle(self, context: HandlerContext) -> Handled:
+        grant = context.grant
+
+        def on_event(data: dict[str, Any], name: str) -> None:
+            context.emit(data, name, last=name == self._stop)
+
+        return await self._runner.run(
+            parse_arguments(grant.input),
+            run_id=f"{grant.item_id}:{grant.epoch}",
+            context=grant.context,
+            on_event=on_event,
+        )
+
+
+class FunctionHandler:
+    """Calls a function with the arguments in the item's input; a plain function runs in a thread."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._signature = inspect.signature(function)
+        self._name = getattr(function, "__name__", type(function).__name__)
+        self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004  # an object whose call is a coroutine function
+        )
+
+    async def handle(self, context: HandlerContext) -> Handled:
+        arguments = parse_arguments(context.grant.input)
+        try:
+            self._signature.bind(**arguments)
+        except TypeError as error:
+            raise InvalidInput(f"{self._name}{self._signature} was called with wrong arguments: {error}") from error
+        if self._is_async:
+            value = await self._function(**arguments)
+        else:
+            value = await asyncio.to_thread(self._function, **arguments)
+        context.emit({"result": value}, "StopEvent", last=True)
+        return Handled(value)

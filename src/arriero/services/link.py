@@ -1,0 +1,216 @@
+"""A worker's end of its link to a control plane in another process: one WebSocket that comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import http.client
+import json
+import logging
+import random
+from collections.abc import Callable
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import msgspec
+
+from arriero.types.errors import (
+    ArrieroError,
+    ControlPlaneUnavailable,
+    Fenced,
+    ProtocolError,
+    error_from_info,
+)
+from arriero.types.link import (
+    Answer,
+    Bye,
+    Claim,
+    CoreFrame,
+    Emit,
+    Event,
+    Grant,
+    Hello,
+    OnOpen,
+    Release,
+    Report,
+    Stop,
+    Welcome,
+    WorkerFrame,
+    decode_core_frames,
+    encode_frames,
+)
+
+logger = logging.getLogger("arriero.services")
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 1.0
+#: How long the worker waits for the answer to its goodbye, and for a renewal, in seconds.
+PATIENCE = 2.0
+LARGEST_FRAME = 64 * 1024 * 1024
+
+
+class WebSocketLink:
+    """A :class:`~arriero.types.link.ControlPlaneLink` over the network.
+
+    Requests are kept until they are answered and sent again after a reconnect, in order.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._pending: dict[int, WorkerFrame] = {}
+        self._answers: dict[int, asyncio.Future[list[Grant]]] = {}
+        self._outgoing: list[WorkerFrame] = []
+        self._wake = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._next = 0
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
+        self._hello, self._on_stop, self._on_open = hello, on_stop, on_open
+        self._keeper = asyncio.create_task(self._keep(), name=f"link to {self.url}")
+        opened = asyncio.create_task(self._opened.wait())
+        try:
+            await asyncio.wait({self._keeper, opened}, return_when=asyncio.FIRST_COMPLETED)
+            if self._keeper.done():
+                await self._keeper
+        finally:
+            opened.cancel()
+
+    async def claim(self, free: int) -> list[Grant]:
+        return await self._request(Claim(request=self._number(), free=free))
+
+    async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
+        await self._request(Emit(request=self._number(), item_id=item_id, token=token, events=events))
+
+    async def report(self, report: Report) -> list[Grant]:
+        report.request = self._number()
+        return await self._request(report)
+
+    async def release(self, tokens: dict[str, str]) -> None:
+        await self._request(Release(request=self._number(), tokens=tokens))
+
+    def renew(self, worker_id: str) -> float:
+        parts = urlsplit(self.url)
+        secure = parts.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=PATIENCE)
+        try:
+            connection.request("POST", f"{parts.path}/workers/{quote(worker_id, safe='')}/renew")
+            response = connection.getresponse()
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlPlaneUnavailable(f"the control plane at {self.url} does not answer: {error}") from error
+        finally:
+            connection.close()
+        if response.status != http.HTTPStatus.OK:
+            raise Fenced(f"the control plane at {self.url} does not know worker {worker_id}")
+        return float(json.loads(body)["lease"])
+
+    async def aclose(self) -> None:
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        if self._opened.is_set() and not keeper.done():
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._request(Bye(request=self._number()))
+            except (TimeoutError, ArrieroError):
+                logger.info("left the control plane at %s without a goodbye", self.url)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(ControlPlaneUnavailable("the link was closed"))
+                answer.exception()
+
+    def _number(self) -> int:
+        self._next += 1
+        return self._next
+
+    async def _request(self, frame: Report | Claim | Emit | Release | Bye) -> list[Grant]:
+        answer: asyncio.Future[list[Grant]] = asyncio.get_running_loop().create_future()
+        self._pending[frame.request] = frame
+        self._answers[frame.request] = answer
+        self._outgoing.append(frame)
+        self._wake.set()
+        try:
+            return await answer
+        finally:
+            self._pending.pop(frame.request, None)
+            self._answers.pop(frame.request, None)
+
+    async def _keep(self) -> None:
+        """Connect, again and again, until cancelled."""
+        pause, warned = FIRST_PAUSE, False
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    await self._connected(session)
+                    pause, warned = FIRST_PAUSE, False
+                except (aiohttp.ClientError, OSError, TimeoutError, ControlPlaneUnavailable) as error:
+                    if not warned and pause >= LONGEST_PAUSE:
+                        logger.warning("waiting for the control plane at %s: %s", self.url, error)
+                        warned = True
+                finally:
+                    self._opened.clear()
+                await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311  # the pause between connections
+                pause = min(LONGEST_PAUSE, pause * 2)
+
+    async def _connected(self, session: aiohttp.ClientSession) -> None:
+        """One connection, until it closes."""
+        async with session.ws_connect(f"{self.url}/link", max_msg_size=LARGEST_FRAME, compress=0) as socket:
+            await socket.send_bytes(encode_frames([self._hello()]))
+            self._greeted(await self._receive(socket))
+            writer = asyncio.create_task(self._write(socket), name="writer of a link")
+            try:
+                while frames := await self._receive(socket):
+                    for frame in frames:
+                        self._take(frame)
+            finally:
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+
+    def _greeted(self, frames: list[CoreFrame]) -> None:
+        if not frames:
+            raise ControlPlaneUnavailable("it closed the link at once")
+        welcome, *others = frames
+        if not isinstance(welcome, Welcome):
+            raise ProtocolError("a control plane answers hello with welcome")
+        self._outgoing = list(self._pending.values())
+        self._on_open(welcome)
+        self._wake.set()
+        self._opened.set()
+        for frame in others:
+            self._take(frame)
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> list[CoreFrame]:
+        """The next frames; none when the connection has closed."""
+        message = await socket.receive()
+        if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
+            if socket.close_code == aiohttp.WSCloseCode.POLICY_VIOLATION:
+                raise ProtocolError(f"the control plane at {self.url} refused the link: {message.extra}")
+            return []
+        try:
+            return decode_core_frames(message.data)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"the control plane at {self.url} sent what is no frame: {error}") from error
+
+    def _take(self, frame: CoreFrame) -> None:
+        if isinstance(frame, Stop):
+            self._on_stop(frame)
+        elif isinstance(frame, Answer):
+            answer = self._answers.get(frame.request)
+            if answer is None or answer.done():
+                return
+            if frame.error is not None:
+                answer.set_exception(error_from_info(frame.error))
+            else:
+                answer.set_result(frame.grants)
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            frames, self._outgoing = self._outgoing, []
+            if frames:
+                await socket.send_bytes(encode_frames(frames))

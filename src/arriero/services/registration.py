@@ -1,0 +1,61 @@
+"""What a service asks of its control plane beside its link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from arriero.client import requests
+from arriero.client.caller import AsyncCaller
+from arriero.types.errors import UnknownSession
+from arriero.types.messages import QueueMessage
+from arriero.types.services import ServiceDefinition
+from arriero.types.settings import ControlPlaneConfig
+
+
+class ControlPlaneCalls:
+    """Calls to one control plane. They wait for it as long as it takes, so that parts start in any order."""
+
+    def __init__(self, url: str) -> None:
+        self._caller = AsyncCaller(url.rstrip("/"), timeout=None)
+
+    async def queue_config(self) -> dict[str, Any]:
+        """The configuration of its message queue, under the name of its class."""
+        return await self._caller.call(requests.queue_config())
+
+    async def register(self, definition: ServiceDefinition) -> ControlPlaneConfig:
+        """Make a service known; gives the control plane's settings."""
+        shown = await self._caller.call(requests.register_service(definition))
+        return ControlPlaneConfig.model_validate(shown or {})
+
+    async def deregister(self, service_name: str) -> None:
+        await self._caller.call(requests.deregister_service(service_name))
+
+    async def submit(self, message: QueueMessage, service_name: str) -> None:
+        """Hand over a ``NEW_TASK`` message; the same task again is the same task."""
+        task = message.data.get("task", message.data)
+        handed = message.model_copy(update={"data": {**task, "service_id": service_name, "agent_id": None}})
+        await self._caller.call(
+            requests.Request("POST", "/process_message", _nothing, body=_body(handed), headers=_JSON)
+        )
+
+    async def get_state(self, session_id: str) -> dict[str, Any] | None:
+        try:
+            return await self._caller.call(requests.get_state(session_id))
+        except UnknownSession:
+            return None
+
+    async def update_state(self, session_id: str, state: dict[str, Any]) -> None:
+        await self._caller.call(requests.update_state(session_id, msgspec.json.encode(state)))
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _body(message: QueueMessage) -> bytes:
+    return message.model_dump_json().encode()
+
+
+def _nothing(_: bytes) -> None:
+    return None

@@ -1,0 +1,345 @@
+"""The one running loop of every service: it hears rings, claims items, runs the handler and reports."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from arriero.message_queues.base import MessageQueue, Subscription
+from arriero.services.emitter import Emitter
+from arriero.services.faults import error_info
+from arriero.services.lease import LeaseKeeper
+from arriero.types.errors import ErrorInfo, Fenced, Unavailable
+from arriero.types.handling import Handled, Handler
+from arriero.types.ids import generate_id
+from arriero.types.jsonvalue import encode_json
+from arriero.types.link import ControlPlaneLink, Grant, Hello, Report, Stop, Welcome
+
+logger = logging.getLogger("arriero.services")
+
+#: Seconds between tries to report while the control plane cannot take it.
+REPORT_PAUSE = 0.5
+#: Seconds after which a handler that was told to stop is named in the log.
+STOP_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How a worker shows itself and how much it takes on."""
+
+    service: str
+    slots: int = 8
+    description: str = ""
+    host: str | None = None
+    port: int | None = None
+    parallel: bool = False
+
+
+class ItemContext:
+    """What a handler gets: see :class:`~arriero.types.handling.HandlerContext`."""
+
+    __slots__ = ("_emitter", "grant")
+
+    def __init__(self, grant: Grant, emitter: Emitter) -> None:
+        self.grant = grant
+        self._emitter = emitter
+
+    def emit(self, data: dict[str, Any], type: str = "", *, last: bool = False) -> None:
+        self._emitter.add(encode_json(data, f"event {type}"), type, last=last)
+
+
+class Run:
+    """One item in work."""
+
+    __slots__ = ("emitter", "grant", "stopped", "task")
+
+    def __init__(self, grant: Grant, emitter: Emitter) -> None:
+        self.grant = grant
+        self.emitter = emitter
+        self.stopped = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Worker:
+    """Serves one service until :meth:`run` is cancelled; :meth:`drain` lets running items finish first.
+
+    ``running = False`` pauses it: it takes nothing new. Slots are taken by running items and by claims under way, so
+    that never more than ``slots`` handlers run.
+    """
+
+    def __init__(
+        self, options: WorkerOptions, handler: Handler, link: ControlPlaneLink, queue: MessageQueue, **extra: Any
+    ) -> None:
+        self.id = generate_id()
+        self.options = options
+        self.ready = asyncio.Event()
+        self._handler = handler
+        self._link = link
+        self._queue = queue
+        self._runs: dict[str, Run] = {}
+        self._held: dict[str, str] = {}
+        self._asked = 0
+        self._running = True
+        self._failure: BaseException | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._quiet = asyncio.Event()
+        self._welcome: Welcome | None = None
+        self._raise = bool(extra.pop("raise_exceptions", False))
+        self._raised: asyncio.Future[None] | None = None
+        self._on_open: Callable[[Welcome], None] = extra.pop("on_open", _nobody)
+
+    @property
+    def running(self) -> bool:
+        return self._running
+
+    @running.setter
+    def running(self, value: bool) -> None:
+        self._running = value
+        if value and self.ready.is_set():
+            self._start(self._claim())
+
+    @property
+    def outstanding(self) -> int:
+        """How many items are in work."""
+        return len(self._runs)
+
+    async def run(self) -> None:
+        """Serve. When cancelled, what is in work is given back to be done by others."""
+        loop = asyncio.get_running_loop()
+        self._raised = loop.create_future()
+        self._lease = LeaseKeeper(self._link, self.id, loop)
+        subscription: Subscription | None = None
+        try:
+            await self._link.open(self._hello, self._stop, self._opened)
+            topic = f"{self._namespace()}.{self.options.service}"
+            subscription = await self._queue.subscribe(topic, prefetch=1)
+            self.ready.set()
+            await self._listen(subscription)
+        finally:
+            self.ready.clear()
+            await self._leave(subscription)
+
+    async def drain(self, seconds: float | None) -> None:
+        """Take nothing new and wait until what runs has ended, at most so long."""
+        self._running = False
+        if self._runs:
+            self._quiet.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
+            except TimeoutError:
+                logger.warning("%d items of %s go back unfinished", len(self._runs), self.options.service)
+
+    async def _listen(self, subscription: Subscription) -> None:
+        assert self._raised is not None  # made in run
+        rings = asyncio.ensure_future(self._hear(subscription))
+        try:
+            await asyncio.wait({rings, self._raised}, return_when=asyncio.FIRST_COMPLETED)
+            await (self._raised if self._raised.done() else rings)
+        finally:
+            rings.cancel()
+            await asyncio.gather(rings, return_exceptions=True)
+
+    async def _hear(self, subscription: Subscription) -> None:
+        async for delivery in subscription:
+            try:
+                await self._claim()
+            except Unavailable as error:
+                logger.info("a ring waits: %s", error)
+                await delivery.nack(REPORT_PAUSE)
+            else:
+                await delivery.ack()
+
+    async def _claim(self) -> None:
+        free = self.options.slots - len(self._runs) - self._asked
+        if free <= 0 or not self._running:
+            return
+        self._asked += free
+        try:
+            grants = await self._link.claim(free)
+        finally:
+            self._asked -= free
+        self._begin(grants)
+
+    def _begin(self, grants: list[Grant]) -> None:
+        for grant in grants:
+            run = Run(grant, Emitter(self._link, grant))
+            self._runs[grant.item_id] = run
+            self._held[grant.item_id] = grant.token
+            run.task = self._start(self._work(run))
+        if grants:
+            self._lease.busy(holds_items=True)
+
+    async def _work(self, run: Run) -> None:
+        grant = run.grant
+        try:
+            handled = await self._handle(run)
+            value = encode_json(handled.value, "the result")
+            report = _report(grant, value=msgspec.Raw(value), context=handled.context)
+        except asyncio.CancelledError as error:
+            if run.stopped:
+                return
+            if _was_asked_to_cancel():
+                raise
+            report = _report(grant, error=error_info(error))
+        except (Exception, SystemExit) as error:  # the worker loop: whatever a handler raises is the item's failure
+            if run.stopped:
+                return
+            logger.warning("item %s of %s failed", grant.item_id, grant.service, exc_info=error)
+            report = _report(grant, error=error_info(error))
+            self._failure = error
+        report.events = await run.emitter.rest()
+        await self._finish(run, report)
+
+    async def _handle(self, run: Run) -> Handled:
+        context = ItemContext(run.grant, run.emitter)
+        return await self._handler.handle(context)
+
+    async def _finish(self, run: Run, report: Report) -> None:
+        if run.stopped:
+            return
+        self._runs.pop(run.grant.item_id, None)
+        report.free = ask = 1 if self._running else 0
+        self._asked += ask
+        grants: list[Grant] = []
+        try:
+            grants = await self._report(report)
+        except Fenced as error:
+            logger.info("a report came too late: %s", error)
+            self._start(self._claim_after(ask))
+        finally:
+            self._asked -= ask
+            if self._held.get(run.grant.item_id) == run.grant.token:
+                del self._held[run.grant.item_id]
+        self._begin(grants)
+        self._settle(report)
+
+    async def _claim_after(self, ask: int) -> None:
+        if ask:
+            await self._claim()
+
+    async def _report(self, report: Report) -> list[Grant]:
+        """Report until it is taken or refused; while the control plane cannot take it, it is held."""
+        while True:
+            try:
+                return await self._link.report(report)
+            except Unavailable as error:
+                logger.info("a report waits: %s", error)
+                await asyncio.sleep(REPORT_PAUSE)  # the store is down and does not say when it is back
+
+    def _settle(self, report: Report) -> None:
+        if not self._held:
+            self._lease.busy(holds_items=False)
+        if not self._runs:
+            self._quiet.set()
+        failure, self._failure = self._failure, None
+        raised = self._raised
+        if (
+            report.error is not None
+            and self._raise
+            and failure is not None
+            and raised is not None
+            and not raised.done()
+        ):
+            raised.set_exception(failure)
+
+    def _stop(self, stop: Stop) -> None:
+        """The item ended elsewhere: its slot is free at once, whatever the handler does."""
+        if self._held.get(stop.item_id) != stop.token:
+            return
+        del self._held[stop.item_id]
+        run = self._runs.pop(stop.item_id, None)
+        if run is None:
+            return
+        logger.info("item %s of %s: %s", stop.item_id, self.options.service, stop.reason)
+        run.stopped = True
+        run.emitter.drop()
+        if run.task is not None:
+            run.task.cancel()
+            self._name_if_stuck(run.task, stop)
+        if not self._held:
+            self._lease.busy(holds_items=False)
+        if not self._runs:
+            self._quiet.set()
+        self._start(self._claim())
+
+    def _name_if_stuck(self, task: asyncio.Task[None], stop: Stop) -> None:
+        def complain() -> None:
+            if not task.done():
+                logger.warning("the handler of item %s does not stop", stop.item_id)
+
+        asyncio.get_running_loop().call_later(STOP_PATIENCE, complain)
+
+    def _hello(self) -> Hello:
+        options = self.options
+        return Hello(
+            worker_id=self.id,
+            service=options.service,
+            slots=options.slots,
+            free=max(0, options.slots - len(self._runs) - self._asked),
+            description=options.description,
+            host=options.host,
+            port=options.port,
+            parallel=options.parallel,
+            held=dict(self._held),
+        )
+
+    def _opened(self, welcome: Welcome) -> None:
+        """Connected, for the first time or again: stop what is no longer ours, take what has gathered."""
+        self._welcome = welcome
+        for item_id in welcome.stop:
+            token = self._held.get(item_id)
+            if token is not None:
+                self._stop(Stop(item_id=item_id, token=token, reason="fenced"))
+        self._lease.start(welcome.renew_every)
+        self._on_open(welcome)
+        self._start(self._claim())
+
+    def _namespace(self) -> str:
+        return self._welcome.topic_namespace if self._welcome else "llama_deploy"
+
+    def _start(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("the worker of %s: %s", self.options.service, error, exc_info=error)
+
+    async def _leave(self, subscription: Subscription | None) -> None:
+        self._running = False
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._lease.stop()
+        if subscription is not None:
+            await subscription.aclose()
+        await self._link.aclose()
+
+
+def _nobody(_: Welcome) -> None:
+    """Stands for a listener that is not there."""
+
+
+def _was_asked_to_cancel() -> bool:
+    """Whether this task was cancelled from outside, rather than by an error that its handler let through."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _report(
+    grant: Grant,
+    *,
+    value: msgspec.Raw = msgspec.Raw(b"null"),  # noqa: B008  # immutable
+    error: ErrorInfo | None = None,
+    context: str | None = None,
+) -> Report:
+    return Report(request=0, item_id=grant.item_id, token=grant.token, value=value, error=error, context=context)
