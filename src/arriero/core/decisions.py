@@ -30,7 +30,7 @@ class Verdict:
     """How an item or a task ended."""
 
     status: TaskStatus
-    value: msgspec.Raw = records.NULL
+    value: msgspec.Raw = field(default_factory=lambda: records.NULL)
     error: ErrorInfo | None = None
 
 
