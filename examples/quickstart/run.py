@@ -1,0 +1,137 @@
+"""Ask the docs: starts a core and three services, asks them one question, and ends them."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter
+
+import report
+from parts import PartEnded, Parts, parts_in
+
+from arriero import ArrieroError, AsyncLlamaDeployClient, AsyncSessionClient, ControlPlaneConfig
+from arriero.types.errors import TaskError, UnknownService
+
+HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
+QUESTION = "What happens to a task when its worker is killed?"
+SERVICES = ("search", "answer", "ask")
+HOST = "127.0.0.1"
+LIMIT = 60.0  # seconds for the start and the question
+#: Settings in the user's environment that are meant for other systems than this one.
+FOREIGN = ("CONTROL_PLANE_", "SIMPLE_MESSAGE_QUEUE_", "SIMPLE_ORCHESTRATOR_", "WORKFLOW_SERVICE_", "LLAMA_DEPLOY_")
+
+
+class NoAnswer(Exception):
+    """Something broke. The message begins with a line that says what."""
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    began = perf_counter()
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    try:
+        asyncio.run(ask_the_docs(arguments))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        print("quickstart: interrupted; its processes have ended", file=sys.stderr)
+        return 130
+    except (NoAnswer, PartEnded) as reason:
+        print(f"quickstart: {reason}", file=sys.stderr)
+        return 1
+    print(f"\n{perf_counter() - began:.1f} s in all, with the start and the end of every process")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    described = argparse.ArgumentParser(prog="quickstart", description=__doc__)
+    described.add_argument("question", nargs="?", default=QUESTION)
+    described.add_argument("--folder", type=Path, default=DOCS, help="a folder of .md and .txt files (these docs)")
+    described.add_argument("--keep", action="store_true", help="let it run on until Ctrl-C, to look around")
+    return described
+
+
+async def ask_the_docs(arguments: argparse.Namespace) -> None:
+    end_on_signals()
+    with tempfile.TemporaryDirectory(prefix="arriero-") as state:
+        port, queue_port = free_ports(2)
+        url = f"http://{HOST}:{port}"
+        async with parts_in(Path(state), environment(port)) as parts:
+            await start(parts, port, queue_port)
+            report.started({part.name: part.process.pid for part in parts.started}, url)
+            async with AsyncLlamaDeployClient(ControlPlaneConfig(host=HOST, port=port), timeout=LIMIT) as client:
+                await parts.during(question(parts, client, arguments))
+            if arguments.keep:
+                report.look_around_in(url)
+                await parts.during(asyncio.Event().wait())
+            report.look_around()
+
+
+def end_on_signals() -> None:
+    """Ctrl-C cancels by itself; what `kill` and a closed terminal send does the same."""
+    task = asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as open_sockets:
+        sockets = [open_sockets.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def environment(port: int) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return own | {"CONTROL_PLANE_HOST": HOST, "CONTROL_PLANE_PORT": str(port)}
+
+
+async def start(parts: Parts, port: int, queue_port: int) -> None:
+    """All at once: whoever is early waits for the others."""
+    state = f"sqlite:///{parts.folder / 'state.db'}"
+    await parts.start("core", "core", "--port", str(port), "--queue-port", str(queue_port), "--state", state)
+    for name in SERVICES:
+        await parts.start(name, "worker", f"{HERE / name}.py:workflow", "--service", name)
+
+
+async def question(parts: Parts, client: AsyncLlamaDeployClient, arguments: argparse.Namespace) -> None:
+    try:
+        async with asyncio.timeout(LIMIT):
+            await ask(client, arguments.question, arguments.folder.resolve())
+    except TaskError as error:
+        if error.error is not None and error.error.type == "FolderError":
+            raise NoAnswer(error.error.message) from error
+        raise NoAnswer(f"{error}\n{parts.last_words()}") from error
+    except (ArrieroError, TimeoutError) as error:
+        raise NoAnswer(f"{error or f'no answer within {LIMIT:.0f} s'}\n{parts.last_words()}") from error
+
+
+async def ask(client: AsyncLlamaDeployClient, asked: str, folder: Path) -> None:
+    """Submit an `ask`, show its progress as it streams, and print what its last event says."""
+    report.asked(asked, folder)
+    session = await client.create_session()
+    task_id = await submit(session, question=asked, folder=str(folder))
+    async for event in session.get_task_result_stream(task_id):
+        if "result" not in event:
+            report.progress(event)
+            continue
+        report.answer(event["result"], folder)
+    [task] = await session.get_tasks()
+    report.timings(**event["result"]["ms"], ask=1000 * (task.finished_at - task.started_at))
+
+
+async def submit(session: AsyncSessionClient, **arguments: str) -> str:
+    """The core waits a while for a service that is being started; on a slow machine, once more."""
+    try:
+        return await session.run_nowait("ask", **arguments)
+    except UnknownService:
+        return await session.run_nowait("ask", **arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

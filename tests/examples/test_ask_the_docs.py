@@ -1,0 +1,168 @@
+"""`make quickstart`, from the judgement of its services to its processes."""
+
+import importlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.examples import invented
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "examples" / "quickstart"
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> SimpleNamespace:
+    """The modules of the example, which import one another as the scripts that they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(QUICKSTART)
+        names = ("words", "question", "folder", "passages", "search", "answer", "parts")
+        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+
+
+async def ask(quickstart: SimpleNamespace, question: str, folder: Path) -> dict:
+    """What the services say to each other, without the system between them."""
+    found = await quickstart.search.SearchWorkflow().run(question=question, folder=str(folder))
+    return await quickstart.answer.AnswerWorkflow().run(
+        question=question, terms=found["terms"], passages=found["passages"]
+    )
+
+
+def assert_stands_in_its_file(passage: dict, folder: Path) -> None:
+    text = (folder / passage["file"]).read_text(encoding="utf-8")
+    lines = text.splitlines()[passage["first_line"] - 1 : passage["last_line"]]
+    assert passage["text"] in text
+    assert passage["text"].splitlines()[0] in lines[0]
+    assert passage["text"].splitlines()[-1] in lines[-1]
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+async def test_eighteen_of_twenty_questions_find_their_file(quickstart, tmp_path: Path, seed: int) -> None:
+    places = invented.invent(seed)
+    invented.write(places, tmp_path)
+    right = told = 0
+    for asked in invented.answerable(places, seed):
+        verdict = await ask(quickstart, asked.question, tmp_path)
+        assert_stands_in_its_file(verdict["passage"], tmp_path)
+        assert verdict["sentence"] in verdict["passage"]["text"]
+        found = verdict["answered"] and verdict["passage"]["file"] == asked.file
+        right += found
+        told += found and asked.sentence in verdict["passage"]["text"]
+    assert (len(places), right >= 18, told >= 18) == (20, True, True), f"{right} files, {told} sentences"
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+async def test_eight_of_ten_questions_without_an_answer_are_told_so(quickstart, tmp_path: Path, seed: int) -> None:
+    places = invented.invent(seed)
+    invented.write(places, tmp_path)
+    questions = invented.unanswerable(places, seed)
+    verdicts = [await ask(quickstart, asked.question, tmp_path) for asked in questions]
+    told = sum(not verdict["answered"] for verdict in verdicts)
+    assert (len(questions), told >= 8) == (10, True), f"{told} of 10"
+
+
+@pytest.mark.parametrize(
+    ("question", "says"),
+    [
+        ("How many grams of coffee go into a litre?", "Take 60 grams of coffee for each litre."),
+        ("When is the machine descaled?", "Descale the machine on the first Monday of the month."),
+        ("What does the red lamp mean?", "| red | no water |"),
+        ("What is a portafilter?", "A portafilter is the handle with the basket for the ground coffee."),
+    ],
+)
+async def test_the_sentence_that_answers_is_pointed_at(quickstart, tmp_path: Path, question: str, says: str) -> None:
+    (tmp_path / "machine.md").write_text(
+        "# The coffee machine\n\nGrind the beans just before brewing. Take 60 grams of coffee for each litre.\n\n"
+        "## Care\n\nNever use vinegar. Descale the machine on the first Monday of the month.\n\n"
+        "A portafilter is the handle with the basket for the ground coffee. The portafilter is rinsed daily.\n\n"
+        "| lamp | meaning |\n|---|---|\n| green | ready |\n| red | no water |\n",
+        encoding="utf-8",
+    )
+    verdict = await ask(quickstart, question, tmp_path)
+    assert (verdict["answered"], verdict["sentence"]) == (True, says)
+
+
+@pytest.mark.parametrize("question", ["", "?", "Who are you?", "\N{GRINNING FACE}", "the of and", "x" * 100_000])
+async def test_a_question_about_nothing_has_no_answer(quickstart, tmp_path: Path, question: str) -> None:
+    (tmp_path / "a.md").write_text("The ferry leaves at nine. You are welcome.\n", encoding="utf-8")
+    assert (await ask(quickstart, question, tmp_path))["answered"] is False
+
+
+async def test_an_empty_folder_answers_nothing(quickstart, tmp_path: Path) -> None:
+    assert await ask(quickstart, "When does the ferry leave?", tmp_path) == {
+        "answered": False,
+        "evidence": 0.0,
+        "passage": None,
+    }
+
+
+def texts() -> list[str]:
+    long_line = "A sentence that is not short at all follows another one. " * 100
+    return [
+        "", "\n\n\n", "one line", "# Only a heading\n", "Title\n=====\n\nText\r\nof two lines.\r\n\r\nMore.\r\n",
+        "```python\n\nx = 1\n\n\ny = 2\n```\nafter\n", "```\nnever closed\n\nagain\n", long_line, "x" * 5000,
+        "\N{BYTE ORDER MARK}# A\n\ntext\n", "- item\n" * 200, "| a | b |\n|---|---|\n" + "| c | d |\n" * 200,
+        *(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/**/*.md"))),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", texts())
+def test_passages_stand_in_their_file_and_hold_all_of_it_but_headings(quickstart, text: str) -> None:
+    passages = list(quickstart.passages.passages_of(quickstart.folder.TextFile("a.md", text)))
+    place = 0
+    for passage in passages:
+        assert passage.text.strip()
+        assert len(passage.text) <= quickstart.passages.LONGEST
+        place = text.index(passage.text, place) + len(passage.text)
+        assert passage.last_line == text[:place].count("\n") + 1
+    held = sum(len(passage.text.split()) for passage in passages) + sum(
+        len(line.split()) for line in text.splitlines() if line.startswith("#")
+    )
+    assert held >= len(text.split()) * 0.98 - 4
+
+
+def test_a_folder_is_read_with_care(quickstart, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    (folder / ".hidden").mkdir(parents=True)
+    (folder / "inner").mkdir()
+    outside = tmp_path / "secret.txt"
+    outside.write_text("secret")
+    (folder / ".hidden" / "a.md").write_text("hidden")
+    (folder / ".b.md").write_text("hidden")
+    (folder / "inner" / "c.txt").write_text("read")
+    (folder / "link.md").symlink_to("inner/c.txt")
+    (folder / "out.txt").symlink_to(outside)
+    (folder / "up").symlink_to(tmp_path, target_is_directory=True)
+    (folder / "dangling.md").symlink_to("nowhere")
+    (folder / "binary.txt").write_bytes(b"a\0b")
+    (folder / "latin.txt").write_bytes(b"caf\xe9")
+    (folder / "code.py").write_text("x = 1")
+    os.mkfifo(folder / "pipe.md")
+    (folder / "large.md").write_text("x" * 101)
+    read = quickstart.folder.read_folder(folder, quickstart.folder.Limits(file_bytes=100))
+    assert [file.name for file in read.files] == ["link.md", "inner/c.txt"]
+    assert read.skipped == {
+        "binary.txt": "not text",
+        "dangling.md": "No such file or directory",
+        "large.md": "larger than 100 bytes",
+        "latin.txt": "not UTF-8 text",
+        "out.txt": "a link out of the folder",
+        "pipe.md": "not a regular file",
+    }
+
+
+@pytest.mark.parametrize("limits", [{"files": 2}, {"total_bytes": 20}, {"entries": 2}])
+def test_a_folder_beyond_the_limits_is_refused(quickstart, tmp_path: Path, limits: dict[str, int]) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("ten bytes.")
+    with pytest.raises(quickstart.folder.FolderError, match="name a folder within it"):
+        quickstart.folder.read_folder(tmp_path, quickstart.folder.Limits(**limits))
+
+
+@pytest.mark.parametrize("path", ["", "missing", "file.txt", "nul\0", "x" * 5000])
+def test_what_is_no_folder_is_an_error_that_says_so(quickstart, tmp_path: Path, path: str) -> None:
+    (tmp_path / "file.txt").write_text("text")
+    with pytest.raises(quickstart.folder.FolderError, match="folder"):
+        quickstart.folder.read_folder(tmp_path / path if path else "")
