@@ -84,8 +84,8 @@ class Core:
             after = page[-1].key
 
     def _set_timer(self, key: str) -> None:
-        moment, kind, name = key.split("/", 2)
-        delay = int(moment) / 1000 - self.kernel.clock()
+        _, kind, name = key.split("/", 2)
+        delay = names.seconds(key) - self.kernel.clock()
         action = self.tasks.expire if kind == "deadline" else self.claims.retry
         self.kernel.agenda.after(delay, kind, name, lambda: action(name))
 

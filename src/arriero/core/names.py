@@ -45,8 +45,13 @@ def lane_queue(lane_key: str) -> str:
 
 
 def moment(at: float) -> str:
-    """A time as text that sorts like the time, in milliseconds."""
-    return f"{int(at * 1000):014d}"
+    """A time as text that sorts like the time, in microseconds."""
+    return f"{int(at * 1_000_000):017d}"
+
+
+def seconds(key: str) -> float:
+    """The time that a key begins with."""
+    return int(key.split("/", 1)[0]) / 1_000_000
 
 
 def ready_key(at: float, item_id: str) -> str:

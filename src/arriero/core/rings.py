@@ -65,7 +65,7 @@ class Rings:
         oldest = self._kernel.ready.oldest(service)
         if oldest is None:
             return
-        created = int(oldest.split("/", 1)[0]) / 1000
+        created = names.seconds(oldest)
         if self._links.idle(service) and self._kernel.clock() - created >= FIRST_AGAIN:
             self._waiting.append((service, oldest.split("/", 1)[1]))
             self._wake.set()

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
+from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable, Subscription
+from arriero.services.detached import Detached
 from arriero.services.link import WebSocketLink
 from arriero.services.registration import ControlPlaneCalls
 from arriero.services.worker import Worker, WorkerOptions
-from arriero.types.errors import ConfigurationError
+from arriero.types.errors import ArrieroError, ConfigurationError, InvalidInput
 from arriero.types.handling import Handled, Handler, HandlerContext
 from arriero.types.ids import generate_id
 from arriero.types.link import ControlPlaneLink, Welcome
@@ -90,6 +91,7 @@ class BaseService:
         self._link: ControlPlaneLink | None = None
         self._registered = asyncio.Event()
         self._worker: Worker | None = None
+        self._detached: Detached | None = None
         self._work: asyncio.Task[None] | None = None
         self._users = 0
         self._app: FastAPI | None = None
@@ -100,10 +102,16 @@ class BaseService:
         return _MessageHandler(self)
 
     async def process_message(self, message: QueueMessage) -> Any:
-        """Take one documented message: a new task is handed to the control plane, which has it done once."""
+        """Take one documented message: a new task is handed to the control plane, which has it done once.
+
+        Without a control plane the service does it itself and publishes its events and its result.
+        """
         if message.action is not ActionTypes.NEW_TASK:
-            raise ConfigurationError(f"service {self.service_name!r} takes new_task, not {message.action!r}")
-        await self._control_plane().submit(message, self.service_name)
+            raise InvalidInput(f"service {self.service_name!r} takes new_task, not {message.action!r}")
+        if self._calls is not None:
+            await self._calls.submit(message, self.service_name)
+        else:
+            await (await self._detached_here()).take(message)
 
     # What it is
 
@@ -165,8 +173,11 @@ class BaseService:
         await self._control_plane().deregister(self.service_name)
 
     async def register_to_message_queue(self) -> StartConsumingCallable:
-        """Gives the coroutine function that works until it is cancelled."""
-        return self.processing_loop
+        """Gives the coroutine function that works until it is cancelled.
+
+        Until the service is registered to a control plane, it takes tasks from its topic and answers by messages.
+        """
+        return self._consume
 
     async def deregister_from_message_queue(self) -> None:
         """Stop listening: what runs is finished first."""
@@ -243,6 +254,51 @@ class BaseService:
         if self._worker is not None:
             await self._worker.drain(seconds)
 
+    async def _consume(self) -> None:
+        if not self._registered.is_set():
+            await self._consume_detached()
+        await self.processing_loop()
+
+    async def _consume_detached(self) -> None:
+        """Take tasks from the topic until the service is registered."""
+        subscription = await self.message_queue.subscribe(self.get_topic(self.service_name))
+        registered = asyncio.ensure_future(self._registered.wait())
+        hearing = asyncio.ensure_future(self._hear(subscription))
+        try:
+            await asyncio.wait({registered, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            if hearing.done():
+                await hearing
+        finally:
+            for waiting in (registered, hearing):
+                waiting.cancel()
+            await asyncio.gather(registered, hearing, return_exceptions=True)
+            await subscription.aclose()
+
+    async def _hear(self, subscription: Subscription) -> None:
+        async for delivery in subscription:
+            try:
+                await self.process_message(delivery.message)
+            except ArrieroError as error:
+                await delivery.reject(str(error))
+            else:
+                await delivery.ack()
+
+    async def _detached_here(self) -> Detached:
+        if self._detached is None:
+            self._detached = Detached(self, self._make_worker)
+            await self._detached.open()
+        return self._detached
+
+    def _make_worker(self, link: ControlPlaneLink, queue: MessageQueue) -> Worker:
+        return Worker(
+            self._worker_options(),
+            self.handler(),
+            link,
+            queue,
+            raise_exceptions=self.options.raise_exceptions,
+            on_open=self._welcomed,
+        )
+
     @asynccontextmanager
     async def _shared_worker(self) -> AsyncIterator[asyncio.Task[None]]:
         self._users += 1
@@ -253,6 +309,9 @@ class BaseService:
             yield work
         finally:
             self._users -= 1
+            if not self._users and self._detached is not None:
+                await self._detached.aclose()
+                self._detached = None
             if not self._users and not work.done():
                 await self.drain(self.options.drain)
                 work.cancel()
@@ -261,14 +320,7 @@ class BaseService:
     async def _run_worker(self) -> None:
         await self._registered.wait()
         assert self._link is not None  # set before the event
-        self._worker = Worker(
-            self._worker_options(),
-            self.handler(),
-            self._link,
-            self.message_queue,
-            raise_exceptions=self.options.raise_exceptions,
-            on_open=self._welcomed,
-        )
+        self._worker = self._make_worker(self._link, self.message_queue)
         self._worker.running = self._running
         try:
             await self._worker.run()

@@ -1,0 +1,208 @@
+"""Claims, tokens, losses and retries."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from arriero.core import names, records
+from arriero.types.errors import Fenced
+from arriero.types.link import Grant
+from arriero.types.tasks import TaskStatus
+
+from .conftest import Hand, House, MakeHouse, event
+
+
+async def test_a_claimed_item_is_granted_to_nobody_else(house: House) -> None:
+    first, second = await house.worker(), await house.worker()
+    await house.submit(await house.core.sessions.create())
+    assert len(await first.claim()) == 1
+    assert await second.claim() == []
+
+
+async def test_many_workers_at_once_share_the_items_without_doubles(house: House) -> None:
+    workers = [await house.worker() for _ in range(5)]
+    for _ in range(40):
+        await house.submit(await house.core.sessions.create())
+    grants = [grant for some in await asyncio.gather(*(w.claim(20) for w in workers)) for grant in some]
+    assert len({grant.item_id for grant in grants}) == len(grants) == 40
+
+
+async def test_a_report_ends_the_task_with_its_value(house: House) -> None:
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create(), text='{"a": 1}')
+    [grant] = await worker.claim()
+    assert (grant.input, grant.attempt, grant.epoch) == ('{"a": 1}', 1, 1)
+    await worker.complete(grant, {"b": [1, None]})
+    ended = await house.ended(task)
+    assert (ended.status, bytes(ended.value)) == (TaskStatus.COMPLETED, b'{"b": [1, null]}')
+
+
+async def test_a_repeated_report_is_taken_again_silently(house: House) -> None:
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    await worker.complete(grant, 1)
+    await worker.complete(grant, 2)
+    assert bytes((await house.ended(task)).value) == b"1"
+
+
+async def test_a_fenced_worker_can_neither_stream_nor_report(make_house: MakeHouse) -> None:
+    house = await make_house(lease=0.05)
+    stopped, other = await house.worker(), await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [old] = await stopped.claim()
+    grants = await until_granted(house, other)
+    with pytest.raises(Fenced):
+        await stopped.emit(old, "late")
+    with pytest.raises(Fenced):
+        await stopped.complete(old, "late")
+    await other.complete(grants[0], "right")
+    assert bytes((await house.ended(task)).value) == b'"right"'
+    assert house.core.links.refused == 2
+
+
+async def until_granted(house: House, worker: Hand) -> list[Grant]:
+    """Grants, once an item was given back: the ring tells."""
+    subscription = await house.queue.subscribe("llama_deploy.work")
+    async for delivery in subscription:
+        await delivery.ack()
+        grants = await worker.claim()
+        if grants:
+            await subscription.aclose()
+            return grants
+    raise AssertionError("no ring came")
+
+
+async def test_a_lapsed_token_stays_good_until_the_next_claim(make_house: MakeHouse) -> None:
+    house = await make_house(lease=0.05)
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    await house.core.links.expire(worker.worker_id)
+    await worker.complete(grant, "still mine")
+    assert bytes((await house.ended(task)).value) == b'"still mine"'
+    assert await worker.claim() == []
+
+
+async def test_a_closed_link_gives_its_items_to_others_after_the_grace(make_house: MakeHouse) -> None:
+    house = await make_house(link_grace=0.0)
+    lost, other = await house.worker(), await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await lost.claim()
+    await lost.emit(grant, "begun")
+    lost.vanish()
+    [again] = await until_granted(house, other)
+    assert (again.epoch, again.attempt) == (2, 1)
+    await other.complete(again, "done", event(0, "begun again"))
+    kinds = [entry["kind"] for entry in await house.stream(task)]
+    assert kinds == ["event", "restarted", "event", "end"]
+
+
+async def test_a_worker_that_comes_back_keeps_what_it_holds(house: House) -> None:
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    worker.vanish()
+    await worker.connect()
+    assert worker.stale == []
+    await worker.complete(grant, 7)
+    assert bytes((await house.ended(task)).value) == b"7"
+
+
+async def test_a_grant_that_never_arrived_is_queued_again_at_the_reconnect(house: House) -> None:
+    worker = await house.worker()
+    await house.submit(await house.core.sessions.create())
+    await worker.claim()
+    worker.held.clear()
+    worker.vanish()
+    await worker.connect()
+    [again] = await worker.claim()
+    item = await house.core.kernel.load(records.ITEM, names.ITEMS, again.item_id)
+    assert item is not None
+    assert (item.record.losses, again.epoch) == (0, 2)
+
+
+async def test_an_item_that_outlives_too_many_workers_is_dead(make_house: MakeHouse) -> None:
+    house = await make_house(link_grace=0.0, max_losses=3)
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [_] = await worker.claim()
+    for _ in range(2):
+        worker.vanish()
+        worker = await house.worker()
+        await until_granted(house, worker)
+    worker.vanish()
+    ended = await house.ended(task)
+    assert ended.status is TaskStatus.DEAD
+    assert ended.error is not None
+    assert (ended.error.code, ended.error.details["losses"]) == ("task_dead", 3)
+
+
+async def test_an_error_that_may_pass_is_tried_again_and_others_are_not(house: House) -> None:
+    worker = await house.worker()
+    session = await house.core.sessions.create()
+    task = await house.submit(session)
+    [grant] = await worker.claim()
+    await worker.fail(grant, retryable=True)
+    await house.core.claims.retry(grant.item_id)
+    [again] = await worker.claim()
+    assert (again.attempt, again.epoch) == (2, 2)
+    await worker.fail(again, message="for good")
+    ended = await house.ended(task)
+    assert ended.status is TaskStatus.FAILED
+    assert ended.error is not None
+    assert (ended.error.message, ended.attempts) == ("for good", 2)
+
+
+async def test_retries_are_used_up(make_house: MakeHouse) -> None:
+    house = await make_house()
+    house.orchestrator.max_retries = 1
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    for _ in range(2):
+        [grant] = await worker.claim()
+        await worker.fail(grant, retryable=True)
+        await house.core.claims.retry(grant.item_id)
+    assert (await house.ended(task)).status is TaskStatus.FAILED
+
+
+async def test_a_waiting_retry_is_claimed_by_nobody(house: House) -> None:
+    worker = await house.worker()
+    await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    await worker.fail(grant, retryable=True)
+    assert await worker.claim() == []
+
+
+async def test_repeated_events_are_dropped_even_after_a_restart(house: House) -> None:
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    await worker.emit(grant, "a", "b")
+    await worker.emit(grant, "a", "b", "c")
+    worker.core = await house.restart()
+    await worker.connect()
+    await worker.emit(grant, "b", "c", "d", first=1)
+    await worker.complete(grant)
+    assert await house.told(task) == ["a", "b", "c", "d"]
+
+
+async def test_released_items_are_queued_again_without_a_loss(house: House) -> None:
+    worker = await house.worker()
+    await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    await house.core.claims.release(worker.link, {grant.item_id: grant.token})
+    [again] = await worker.claim()
+    item = await house.core.kernel.load(records.ITEM, names.ITEMS, again.item_id)
+    assert item is not None
+    assert item.record.losses == 0
+
+
+async def test_a_worker_that_leaves_gives_back_what_it_holds(house: House) -> None:
+    worker, other = await house.worker(), await house.worker()
+    await house.submit(await house.core.sessions.create())
+    await worker.claim()
+    await house.core.links.leave(worker.link)
+    assert len(await other.claim()) == 1
