@@ -4,6 +4,7 @@
 
     ArrieroError
     ├── InvalidInput (ValueError)            what was sent cannot be read
+    │   ├── NotJSON                          a value that JSON cannot hold as it is
     │   └── PayloadTooLarge                  it is larger than the limit named
     ├── NotFound (ValueError)
     │   ├── UnknownService                   names the services that are known
@@ -58,7 +59,7 @@ class ErrorInfo(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ArrieroError(Exception):
-    """Something that Arriero was asked for did not happen. Read the message: it names what and what else is possible."""
+    """Something that Arriero was asked for did not happen. The message names what, and what else is possible."""
 
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
@@ -87,6 +88,12 @@ class InvalidInput(ArrieroError, ValueError):
 
     code = "invalid_input"
     status = 422
+
+
+class NotJSON(InvalidInput):
+    """The value cannot be written as JSON. The message says where in it, what is there, and why; convert it first."""
+
+    code = "not_json"
 
 
 class PayloadTooLarge(InvalidInput):
