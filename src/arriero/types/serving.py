@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 
     import uvicorn
 
-ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
 
 BACKLOG = 2048
 #: Seconds that open requests get to finish once a server stops.
@@ -54,17 +57,75 @@ def bind(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
         sock.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         sock.close()
         raise _bind_error(host, port, error) from error
     sock.setblocking(False)
     return sock
 
 
-def _bind_error(host: str, port: int, error: OSError) -> ArrieroError:
-    if error.errno == errno.EADDRINUSE:
+def _bind_error(host: str, port: int, error: Exception) -> ArrieroError:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return AlreadyInUse(f"Another process listens on {host}:{port}. End it, or choose another port.")
-    return ConfigurationError(f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another address.")
+    return ConfigurationError(f"Cannot listen on {host}:{port}: {error}. Choose another address.")
+
+
+class BodyLimit:
+    """Wraps an application: a request with a larger body than ``limit`` bytes is answered with 413."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one request, counting what comes in."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if any(name == b"content-length" and int(value) > self._limit for name, value in scope["headers"]):
+            await self._refuse(send)
+            return
+        count = _BodyCount(self._limit, receive, send)
+        with contextlib.suppress(_TooLarge):
+            await self._app(scope, count.receive, count.send)
+        if count.exceeded and not count.answered:
+            await self._refuse(send)
+
+    async def _refuse(self, send: Send) -> None:
+        body = b'{"detail":"The body is larger than the limit of %d bytes."}' % self._limit
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _BodyCount:
+    """Counts a body as it is received. Past the limit, whatever the application answers is replaced."""
+
+    def __init__(self, limit: int, receive: Receive, send: Send) -> None:
+        self.exceeded = False
+        self.answered = False
+        self._left = limit
+        self._receive = receive
+        self._send = send
+
+    async def receive(self) -> Any:
+        event = await self._receive()
+        self._left -= len(event.get("body", b""))
+        if self._left < 0:
+            self.exceeded = True
+            raise _TooLarge
+        return event
+
+    async def send(self, event: Any) -> None:
+        if self.exceeded and not self.answered:
+            return
+        self.answered = True
+        await self._send(event)
 
 
 class AsgiServer:
@@ -98,18 +159,24 @@ class AsgiServer:
         finally:
             await self._stop(task)
 
+    async def ready(self) -> None:
+        """Wait until requests are answered. Errors: whatever kept a server that was started from coming up."""
+        assert self._task is not None, "serve() or `async with` starts a server"
+        started = asyncio.ensure_future(self.started.wait())
+        try:
+            await asyncio.wait({self._task, started}, return_when=asyncio.FIRST_COMPLETED)
+            if self._task.done():
+                await self._task
+        finally:
+            started.cancel()
+
     async def __aenter__(self) -> Self:
         task = self._start()
-        ready = asyncio.ensure_future(self.started.wait())
         try:
-            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                await task
+            await self.ready()
         except BaseException:
             await self._stop(task)
             raise
-        finally:
-            ready.cancel()
         return self
 
     async def __aexit__(
@@ -139,7 +206,6 @@ class AsgiServer:
 def _uvicorn_server(
     app: ASGIApp, options: Mapping[str, Any], started: asyncio.Event, stopping: asyncio.Event
 ) -> uvicorn.Server:
-    import contextlib
     from collections.abc import Generator
 
     import uvicorn

@@ -1,0 +1,150 @@
+"""The HTTP face of the simple message queue server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
+from fastapi.exception_handlers import request_validation_exception_handler
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from arriero.message_queues.consumers import RemoteMessageConsumerDef
+from arriero.message_queues.encoding import decode_message, encode_message
+from arriero.message_queues.memory import MemoryMessageQueue
+from arriero.message_queues.simple.peer import Peer
+from arriero.message_queues.simple.pushing import Pushers
+from arriero.types.errors import ArrieroError, InvalidInput, NotFound
+from arriero.types.messages import QueueMessage
+
+
+def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
+    """The application of a server."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with pushers.running():
+            yield
+
+    async def keep_unreadable(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        if topic := request.path_params.get("topic"):
+            queue.bury(topic, msgspec.json.encode(error.body, enc_hook=str), str(error.errors()))
+        return await request_validation_exception_handler(request, error)
+
+    app = FastAPI(title="Arriero message queue", lifespan=lifespan)
+    app.include_router(_about())
+    app.include_router(_consumers(pushers))
+    app.include_router(_publishing(queue))
+    app.include_router(_topics(queue))
+    app.add_exception_handler(ArrieroError, _answer_error)
+    app.add_exception_handler(RequestValidationError, keep_unreadable)
+
+    @app.websocket("/connect")
+    async def connect(websocket: WebSocket) -> None:
+        await Peer(queue, websocket).run()
+
+    return app
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ArrieroError)
+    content = {"detail": error.message, "error": msgspec.to_builtins(error.info())}
+    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
+    return JSONResponse(content, error.status, headers)
+
+
+def _about() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/")
+    async def home() -> dict[str, str]:
+        return {"service_name": "message_queue", "description": "Message queue for multi-agent system"}
+
+    @router.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return router
+
+
+def _consumers(pushers: Pushers) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/register_consumer")
+    async def register_consumer(consumer_def: RemoteMessageConsumerDef) -> dict[str, str]:
+        pushers.add(consumer_def)
+        return {"consumer": consumer_def.id_}
+
+    @router.post("/deregister_consumer")
+    async def deregister_consumer(
+        consumer_def: RemoteMessageConsumerDef | None = None, id_: str | None = None, message_type: str = "default"
+    ) -> None:
+        if consumer_def is not None:
+            id_, message_type = consumer_def.id_, consumer_def.message_type
+        if id_ is None:
+            raise InvalidInput("Say which consumer: a body with id_ and message_type, or these two in the query.")
+        await pushers.remove(message_type, id_)
+
+    @router.get("/get_consumers/{message_type:path}")
+    async def get_consumers(message_type: str) -> list[RemoteMessageConsumerDef]:
+        return pushers.of(message_type)
+
+    return router
+
+
+def _publishing(queue: MemoryMessageQueue) -> APIRouter:
+    router = APIRouter()
+
+    def put(message: QueueMessage, *topics: str) -> None:
+        """Put a message on the first of the topics that exists."""
+        for topic in topics:
+            if queue.has_topic(topic):
+                queue.put(encode_message(message), topic)
+                return
+        raise NotFound(f"topic {topics[0]} not found")
+
+    @router.post("/publish")
+    async def publish(message: QueueMessage) -> None:
+        put(message, message.type)
+
+    @router.post("/publish/{topic:path}")
+    async def publish_to_topic(topic: str, message: QueueMessage) -> None:
+        put(message, topic, message.type)
+
+    @router.post("/messages/{topic:path}")
+    async def post_message(topic: str, message: QueueMessage) -> None:
+        put(message, topic)
+
+    return router
+
+
+def _topics(queue: MemoryMessageQueue) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/topics/{topic:path}")
+    async def create_topic(topic: str) -> None:
+        queue.topic(topic)
+
+    @router.get("/messages/{topic:path}")
+    async def get_message(topic: str) -> QueueMessage | None:
+        if not queue.has_topic(topic):
+            raise NotFound(f"topic {topic} not found")
+        body = queue.topic(topic).pop()
+        return None if body is None else decode_message(body)
+
+    @router.get("/depth/{topic:path}")
+    async def get_depth(topic: str) -> dict[str, int]:
+        return {"depth": queue.depth_of(topic)}
+
+    @router.get("/dead_letters/{topic:path}")
+    async def get_dead_letters(topic: str) -> list[dict[str, Any]]:
+        return [
+            {"topic": letter.topic, "reason": letter.reason, "body": letter.body.decode(errors="replace")}
+            for letter in queue.dead_letters_of(topic)
+        ]
+
+    return router
