@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
@@ -20,11 +22,11 @@ from arriero.core.core import Core
 from arriero.types.errors import ArrieroError, ErrorInfo
 
 
-def make_app(core: Core) -> FastAPI:
-    """The documented routes over a core; the hot ones come first."""
+def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAPI:
+    """The documented routes over a core; the hot ones come first. ``queue_config`` gives what others connect by."""
     app = FastAPI(title="Arriero control plane", version=importlib.metadata.version("arriero"))
     app.router.routes[:0] = [*hot_routes(core), *link_routes(core)]
-    for routes in (home_routes(core), service_routes(core), session_routes(core), task_routes(core)):
+    for routes in (home_routes(core, queue_config), service_routes(core), session_routes(core), task_routes(core)):
         app.include_router(routes)
     app.add_exception_handler(ArrieroError, _typed)
     app.add_exception_handler(RequestValidationError, _invalid)

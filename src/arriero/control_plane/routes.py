@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from arriero.control_plane.answers import answer, task_view
@@ -26,7 +28,7 @@ _state = msgspec.json.Decoder(dict[str, Any])
 SMALL = 64 * 1024
 
 
-def home_routes(core: Core) -> APIRouter:
+def home_routes(core: Core, queue_config: Callable[[], BaseModel] | None) -> APIRouter:
     """What it is, whether it lives, whether it takes tasks."""
     routes = APIRouter(tags=["control plane"])
     config = core.kernel.config
@@ -53,12 +55,11 @@ def home_routes(core: Core) -> APIRouter:
         return answer({"status": "not ready" if problems else "ready", "problems": problems}, 503 if problems else 200)
 
     @routes.get("/queue_config")
-    async def queue_config() -> dict[str, Any]:
+    async def shown_queue_config() -> dict[str, Any]:
         """The configuration of the message queue, under the name of its class, without secrets."""
-        queue = core.kernel.queue
-        if queue is None:
+        if queue_config is None:
             raise Unavailable("this control plane has no message queue")
-        shown = queue.as_config()
+        shown = queue_config()
         return {type(shown).__name__: shown.model_dump(mode="json")}
 
     @routes.post("/process_message")

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from arriero.core.core import Core
+from arriero.message_queues import SimpleMessageQueueServer
 from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
 from arriero.state_stores import StateStore, open_store
@@ -32,13 +33,14 @@ class ControlPlaneServer:
     """Sessions, tasks, streams and the registry, served over HTTP.
 
     ``state_store`` is a :class:`StateStore`, or ``config.state_store_uri`` names one; both is an error. Settings may
-    be given as a ``config`` or one by one, by the names of :class:`ControlPlaneConfig`. Used as an async context
+    be given as a ``config`` or one by one, by the names of :class:`ControlPlaneConfig`. A queue server of the same
+    process may stand for its queue. Used as an async context
     manager it is ready inside; ``launch_server`` runs it until it is cancelled.
     """
 
     def __init__(
         self,
-        message_queue: MessageQueue | None = None,
+        message_queue: MessageQueue | SimpleMessageQueueServer | None = None,
         orchestrator: BaseOrchestrator | None = None,
         publish_callback: PublishCallback | None = None,
         state_store: StateStore | None = None,
@@ -54,12 +56,15 @@ class ControlPlaneServer:
             raise ConfigurationError(
                 f"state_store is an arriero StateStore, not {type(state_store).__name__}; set state_store_uri instead"
             )
-        self.message_queue = message_queue
+        self.message_queue = (
+            message_queue.queue if isinstance(message_queue, SimpleMessageQueueServer) else message_queue
+        )
+        self._queue_config = message_queue.as_config if message_queue is not None else None
         self.publish_callback = publish_callback
         self.publisher_id = f"{type(self).__qualname__}-{generate_id()}"
         self._store = state_store or open_store(self.config.state_store_uri or DEFAULT_STORE)
         self._orchestrator = orchestrator or SimpleOrchestrator(**SimpleOrchestratorConfig().model_dump())
-        self.core = Core(self._store, message_queue, self._orchestrator, self.config)
+        self.core = Core(self._store, self.message_queue, self._orchestrator, self.config)
         self.started = asyncio.Event()
         self._app: FastAPI | None = None
 
@@ -69,7 +74,7 @@ class ControlPlaneServer:
         if self._app is None:
             from arriero.control_plane.app import make_app
 
-            self._app = make_app(self.core)
+            self._app = make_app(self.core, self._queue_config)
         return self._app
 
     @property

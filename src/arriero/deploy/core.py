@@ -38,16 +38,18 @@ async def deploy_core(
             return
         settings = orchestrator_config or SimpleOrchestratorConfig()
         server = ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
-        parts.create_task(_run(server, queue), name="control plane")
+        parts.create_task(_run(server), name="control plane")
 
 
-async def _queue(stack: AsyncExitStack, parts: asyncio.TaskGroup, config: BaseModel, *, serve: bool) -> MessageQueue:
+async def _queue(
+    stack: AsyncExitStack, parts: asyncio.TaskGroup, config: BaseModel, *, serve: bool
+) -> MessageQueue | SimpleMessageQueueServer:
     """The queue that the control plane uses; in its own process when the simple one is served here."""
     if serve and isinstance(config, SimpleMessageQueueConfig):
         server = SimpleMessageQueueServer(config)
         task = parts.create_task(server.launch_server(), name="message queue")
         await _started(server, task)
-        return server.queue
+        return server
     queue = queue_from_config(config)
     return await stack.enter_async_context(queue)
 
@@ -62,11 +64,11 @@ async def _started(server: SimpleMessageQueueServer, task: asyncio.Task[None]) -
         started.cancel()
 
 
-async def _run(server: ControlPlaneServer, queue: MessageQueue) -> None:
+async def _run(server: ControlPlaneServer) -> None:
     consume = await server.register_to_message_queue()
     async with together() as parts:
         parts.create_task(server.launch_server(), name="control plane server")
         await server.started.wait()
         parts.create_task(consume(), name="control plane messages")
-        with announced(server, queue):
+        with announced(server):
             await asyncio.get_running_loop().create_future()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from arriero.control_plane import ControlPlaneServer
 from arriero.message_queues.base import MessageQueue
+from arriero.types.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,12 @@ _running: dict[str, Near] = {}
 
 
 @contextmanager
-def announced(server: ControlPlaneServer, queue: MessageQueue) -> Iterator[None]:
+def announced(server: ControlPlaneServer) -> Iterator[None]:
     """Findable by :func:`find` meanwhile."""
     url = server.url
-    _running[url] = Near(server, queue, asyncio.get_running_loop())
+    if server.message_queue is None:
+        raise ConfigurationError("a control plane that is deployed has a message queue")
+    _running[url] = Near(server, server.message_queue, asyncio.get_running_loop())
     try:
         yield
     finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from arriero.core.local_link import LocalLink
 from arriero.deploy.near import find
 from arriero.deploy.together import together
-from arriero.message_queues import queue_from_dump
+from arriero.message_queues import config_from_mapping, queue_from_config
 from arriero.message_queues.base import MessageQueue
 from arriero.services import BaseService, FunctionService, WorkflowService, WorkflowServiceConfig
 from arriero.services.registration import ControlPlaneCalls
@@ -51,7 +51,7 @@ async def deploy_service(make: Make, control_plane_config: ControlPlaneConfig | 
         await _run(service)
         return
     shown = await ControlPlaneCalls(url).queue_config()
-    async with queue_from_dump(shown) as queue:
+    async with queue_from_config(config_from_mapping(shown)) as queue:
         service = make(queue)
         await _run(service, url)
 

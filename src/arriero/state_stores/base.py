@@ -1,7 +1,7 @@
 """The port of the state store: versioned documents and append-only logs, changed by one atomic commit.
 
-Values are JSON documents as bytes; a store never looks inside them. Keys are any text without a NUL, at most 512 bytes in
-UTF-8, and sort by their bytes.
+Values are JSON documents as bytes; a store never looks inside them. Keys, collections and logs are any text without a
+NUL, of 1 to 512 bytes in UTF-8; keys sort by their bytes.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class StateStore(ABC):
     * once ``commit`` returns, every later read sees it, and with ``durable=True`` it survives a power cut;
     * cancelling a caller of ``commit`` leaves the commit done or not done, never half.
 
-    Errors: ``StateConflict`` (an expectation failed), ``LogEnded``, ``StoreUnavailable``, ``StoreDamaged``.
+    Errors: ``StateConflict`` (an expectation failed), ``LogEnded``, ``InvalidInput`` (a name or value that cannot be
+    stored), ``StoreUnavailable``, ``StoreDamaged``.
     """
 
     #: The schemes under which the store is opened.
@@ -135,6 +136,7 @@ class StateStore(ABC):
     async def commit(self, ops: Sequence[Op], *, durable: bool = True) -> Committed:
         """Make all of the changes or none.
 
+        All that the ops expect is compared with what stood before the commit; then they are done in their order.
         ``durable=False`` may lose the commit in a power cut (never in a crash of the process); a later durable
         commit makes it durable too, so nothing is lost out of order.
         """
@@ -143,7 +145,8 @@ class StateStore(ABC):
     def watch(self, log: str) -> AsyncIterator[Head]:
         """The log's head now, and again whenever it has changed since it was last given; ends after an ended head.
 
-        Changes in between are merged: a reader reads the log up to the head that it was given.
+        Changes in between are merged: a reader reads the log up to the head that it was given. A log that was dropped
+        is at 0 again. It is an async generator; closing it ends the watch.
         """
 
     @abstractmethod

@@ -1,0 +1,107 @@
+"""``run()`` as a talk: it gives requests, takes their results, and returns the text of the task's result.
+
+A talk does no I/O, so that the shell, asynchronous or not, is the loop that sends what the talk asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from arriero.client import requests
+from arriero.client.answers import Ended
+from arriero.client.trouble import FIRST_PAUSE, LONGEST_PAUSE
+from arriero.types.errors import ControlPlaneUnavailable, InvalidInput, WaitTimeout
+
+Talk = Generator[requests.Request[Ended | None], Ended | None, str]
+
+
+def call_of(session_id: str, service: str, arguments: dict[str, Any]) -> requests.Submission:
+    """The task that runs a service with these arguments."""
+    return requests.Submission(
+        input=encode_arguments(service, arguments),
+        task_id=requests.new_task_id(session_id),
+        session_id=session_id,
+        service_id=service,
+    )
+
+
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
+
+def encode_arguments(service: str, arguments: dict[str, Any]) -> str:
+    """The arguments as JSON text, or :class:`InvalidInput` that says why they cannot be."""
+    try:
+        text = _encode(arguments)
+        if not text.isascii():
+            text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"the arguments for service {service!r} cannot be sent as JSON: {error}") from error
+    return text
+
+
+class Waits:
+    """How long each wait of a run is, within the limit of the whole run."""
+
+    def __init__(self, limit: float | None, longest: Callable[[], float], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._longest = longest
+        self._until = None if limit is None else clock() + limit
+        self._pause = 0.0
+        self._asked: tuple[float, float] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the limit of the run is reached."""
+        return self._until is not None and self._clock() >= self._until
+
+    def next(self) -> tuple[float, float]:
+        """The length of the next wait, and how long to hold it back."""
+        now = self._clock()
+        wait, pause = self._longest(), self._hold_back(now)
+        if self._until is not None:
+            left = max(0.0, self._until - now)
+            pause = min(pause, left)
+            wait = min(wait, left - pause)
+        self._asked = (now + pause, wait)
+        return wait, pause
+
+    def _hold_back(self, now: float) -> float:
+        """A control plane that does not wait for as long as it was asked to is not pressed."""
+        if self._asked is None or now - self._asked[0] >= self._asked[1] / 2:
+            self._pause = 0.0
+        else:
+            self._pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * self._pause))
+        return self._pause
+
+
+def run(
+    task: requests.Submission,
+    limit: float | None,
+    longest_wait: Callable[[], float],
+    clock: Callable[[], float] = time.monotonic,
+) -> Talk:
+    """Submit a task and wait for its end, for at most ``limit`` seconds in all."""
+    waits = Waits(limit, longest_wait, clock)
+    wait, _ = waits.next()
+    request = requests.submit_and_wait(task, wait)
+    try:
+        while (ended := (yield request)) is None:
+            if waits.over:
+                raise _timeout(task.task_id, limit)
+            wait, pause = waits.next()
+            request = requests.await_end(task.session_id, task.task_id, wait, pause)
+    except ControlPlaneUnavailable as error:
+        error.details["task_id"] = task.task_id
+        raise
+    return ended.text()
+
+
+def _timeout(task_id: str, limit: float | None) -> WaitTimeout:
+    return WaitTimeout(
+        f"task {task_id} has no result after {limit:g} s (the client's timeout); it goes on: get_task_result() gives "
+        "its result later",
+        task_id=task_id,
+    )
