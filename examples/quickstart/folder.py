@@ -72,17 +72,16 @@ class _Skipped(Exception):
 def _existing(path: str | Path) -> Path:
     if not str(path) or "\0" in str(path):
         raise FolderError("no folder was named")
-    root = Path(path).expanduser()
     try:
-        root = root.resolve(strict=True)
+        root = Path(os.path.realpath(path, strict=True))
         with os.scandir(root):
             return root
     except FileNotFoundError:
-        raise FolderError(f"there is no folder {root}") from None
+        raise FolderError(f"there is no folder {path}") from None
     except NotADirectoryError:
-        raise FolderError(f"{root} is not a folder") from None
+        raise FolderError(f"{path} is not a folder") from None
     except OSError as error:
-        raise FolderError(f"the folder {root} cannot be read: {error.strerror}") from error
+        raise FolderError(f"the folder {path} cannot be read: {error.strerror}") from error
 
 
 def _text_files(root: Path, limits: Limits) -> list[Path]:
@@ -101,7 +100,7 @@ def _is_wanted(name: str) -> bool:
 
 
 def _bytes_of(file: Path, root: Path, limits: Limits) -> bytes:
-    if not file.resolve(strict=True).is_relative_to(root):
+    if not Path(os.path.realpath(file, strict=True)).is_relative_to(root):
         raise _Skipped("a link out of the folder")
     facts = file.stat()
     if not stat.S_ISREG(facts.st_mode):

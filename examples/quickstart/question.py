@@ -32,7 +32,7 @@ DATE = re.compile(
 NAME = re.compile(r"(?<=[^\W\d_] |[,(\"'`] )[A-Z]\w+|(?<=[,(\"'`])[A-Z]\w+")
 
 #: A word that only says of which kind the answer is ("which *day*", "how *long*") need hardly stand in it.
-OF_KIND = 0.3
+OF_KIND = 0.5
 
 
 class Kind(StrEnum):

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -35,6 +36,7 @@ def main() -> int:
     arguments = parser().parse_args()
     began = perf_counter()
     sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    logging.getLogger("arriero").setLevel(logging.ERROR)  # that it waits for what it has just started is no news
     try:
         asyncio.run(ask_the_docs(arguments))
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -102,13 +104,14 @@ async def start(parts: Parts, port: int, queue_port: int) -> None:
 async def question(parts: Parts, client: AsyncLlamaDeployClient, arguments: argparse.Namespace) -> None:
     try:
         async with asyncio.timeout(LIMIT):
-            await ask(client, arguments.question, arguments.folder.resolve())
+            await ask(client, arguments.question, Path.cwd() / arguments.folder)
     except TaskError as error:
         if error.error is not None and error.error.type == "FolderError":
             raise NoAnswer(error.error.message) from error
         raise NoAnswer(f"{error}\n{parts.last_words()}") from error
     except (ArrieroError, TimeoutError) as error:
-        raise NoAnswer(f"{error or f'no answer within {LIMIT:.0f} s'}\n{parts.last_words()}") from error
+        reason = str(error) or f"no answer within {LIMIT:.0f} s"
+        raise NoAnswer(f"{reason}\n{parts.last_words()}") from error
 
 
 async def ask(client: AsyncLlamaDeployClient, asked: str, folder: Path) -> None:

@@ -1,7 +1,12 @@
 """`make quickstart`, from the judgement of its services to its processes."""
 
+import asyncio
 import importlib
 import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -136,6 +141,7 @@ def test_a_folder_is_read_with_care(quickstart, tmp_path: Path) -> None:
     (folder / "out.txt").symlink_to(outside)
     (folder / "up").symlink_to(tmp_path, target_is_directory=True)
     (folder / "dangling.md").symlink_to("nowhere")
+    (folder / "loop.md").symlink_to("loop.md")
     (folder / "binary.txt").write_bytes(b"a\0b")
     (folder / "latin.txt").write_bytes(b"caf\xe9")
     (folder / "code.py").write_text("x = 1")
@@ -148,6 +154,7 @@ def test_a_folder_is_read_with_care(quickstart, tmp_path: Path) -> None:
         "dangling.md": "No such file or directory",
         "large.md": "larger than 100 bytes",
         "latin.txt": "not UTF-8 text",
+        "loop.md": "Too many levels of symbolic links",
         "out.txt": "a link out of the folder",
         "pipe.md": "not a regular file",
     }
@@ -166,3 +173,90 @@ def test_what_is_no_folder_is_an_error_that_says_so(quickstart, tmp_path: Path, 
     (tmp_path / "file.txt").write_text("text")
     with pytest.raises(quickstart.folder.FolderError, match="folder"):
         quickstart.folder.read_folder(tmp_path / path if path else "")
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, QUICKSTART / "run.py", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+
+
+def started(output: str) -> dict[str, int]:
+    """The processes that it told of, by their names."""
+    line = re.search(r"^Started 4 processes: (.*)$", output, re.MULTILINE)[1]
+    return {name: int(pid) for name, pid in re.findall(r"(\w+) \((\d+)\)", line)}
+
+
+def assert_all_ended(output: str) -> None:
+    processes = started(output)
+    assert list(processes) == ["core", "search", "answer", "ask"]
+    assert [name for name, pid in processes.items() if runs(pid)] == []
+
+
+def runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_the_quickstart_prints_a_passage_that_stands_in_the_named_file() -> None:
+    done = run()
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    said = re.search(
+        r"^(docs/\S+), lines? (\d+)(?:-(\d+))?, says:\n-+\n(.*?)\n-+\n", done.stdout, re.MULTILINE | re.DOTALL
+    )
+    assert said is not None, done.stdout
+    name, first, last, passage = said.groups()
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    assert passage == "\n".join(lines[int(first) - 1 : int(last or first)])
+    assert "queued again" in passage
+    assert re.search(r"search \d+\.\d ms, answer \d+\.\d ms, ask \d+\.\d ms", done.stdout)
+    assert re.search(r"\d+\.\d s in all", done.stdout)
+    assert_all_ended(done.stdout)
+
+
+def test_the_quickstart_says_plainly_that_there_is_no_answer(tmp_path: Path) -> None:
+    (tmp_path / "ferry.txt").write_text("The ferry to Ostwick leaves at nine.\n", encoding="utf-8")
+    done = run("Who painted the Mona Lisa?", "--folder", tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "do not answer this question" in done.stdout
+    assert_all_ended(done.stdout)
+
+
+def test_the_quickstart_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    done = run("--folder", tmp_path / "missing")
+    assert (done.returncode, done.stderr) == (1, f"quickstart: there is no folder {tmp_path / 'missing'}\n")
+    assert_all_ended(done.stdout)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_the_quickstart_ends_its_processes_when_interrupted(number: signal.Signals, status: int) -> None:
+    command = [sys.executable, QUICKSTART / "run.py"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = process.stdout.readline()
+    process.send_signal(number)
+    rest, errors = process.communicate(timeout=50)
+    assert (process.returncode, errors) == (status, "quickstart: interrupted; its processes have ended\n"), rest
+    assert_all_ended(first)
+
+
+async def test_a_part_that_ends_is_named_with_what_it_said_last(quickstart, tmp_path: Path) -> None:
+    forever = asyncio.Event()
+    async with quickstart.parts.parts_in(tmp_path, dict(os.environ)) as parts:
+        await parts.start("core", "core", "--port", "0", "--queue-port", "0", "--state", "memory:")
+        await parts.start("typo", "worker", "nowhere.py:flow")
+        with pytest.raises(quickstart.parts.PartEnded) as ended:
+            await parts.during(forever.wait())
+        pids = [part.process.pid for part in parts.started]
+    first, *rest = str(ended.value).splitlines()
+    assert first == "typo ended with status 2"
+    assert "nowhere.py" in rest[-1]
+    assert [pid for pid in pids if runs(pid)] == []
