@@ -45,7 +45,7 @@ class AsyncSessionClient:
     async def run(self, service_name: str, **kwargs: Any) -> str:
         """Run a service with these arguments, wait for its end, give its result as text.
 
-        Errors: ``InvalidInput`` before anything is sent when the arguments are not JSON; ``UnknownService``;
+        Errors: ``NotJSON`` before anything is sent when the arguments are not JSON; ``UnknownService``;
         ``TaskFailed``, ``TaskCancelled``, ``TaskTimedOut`` or ``TaskDead`` when the task does not succeed;
         ``WaitTimeout`` when it takes longer than ``timeout``, and then it goes on.
         """

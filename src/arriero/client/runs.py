@@ -5,7 +5,6 @@ A talk does no I/O, so that the shell, asynchronous or not, is the loop that sen
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -13,33 +12,20 @@ from typing import Any
 from arriero.client import requests
 from arriero.client.answers import Ended
 from arriero.client.trouble import FIRST_PAUSE, LONGEST_PAUSE
-from arriero.types.errors import ControlPlaneUnavailable, InvalidInput, WaitTimeout
+from arriero.types.errors import ControlPlaneUnavailable, WaitTimeout
+from arriero.types.jsonvalue import encode_json
 
 Talk = Generator[requests.Request[Ended | None], Ended | None, str]
 
 
 def call_of(session_id: str, service: str, arguments: dict[str, Any]) -> requests.Submission:
-    """The task that runs a service with these arguments."""
+    """The task that runs a service with these arguments; ``NotJSON`` when they are none."""
     return requests.Submission(
-        input=encode_arguments(service, arguments),
+        input=encode_json(arguments, f"the arguments for service {service!r}").decode(),
         task_id=requests.new_task_id(session_id),
         session_id=session_id,
         service_id=service,
     )
-
-
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
-
-
-def encode_arguments(service: str, arguments: dict[str, Any]) -> str:
-    """The arguments as JSON text, or :class:`InvalidInput` that says why they cannot be."""
-    try:
-        text = _encode(arguments)
-        if not text.isascii():
-            text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"the arguments for service {service!r} cannot be sent as JSON: {error}") from error
-    return text
 
 
 class Waits:
@@ -101,7 +87,7 @@ def run(
 
 def _timeout(task_id: str, limit: float | None) -> WaitTimeout:
     return WaitTimeout(
-        f"task {task_id} has no result after {limit:g} s (the client's timeout); it goes on: get_task_result() gives "
-        "its result later",
+        f"task {task_id} has no result after {limit:g} s (the client's timeout); that does not "
+        "stop it, and get_task_result() gives its result later",
         task_id=task_id,
     )

@@ -131,7 +131,7 @@ class Following:
         """The error when nothing came within that time."""
         return WaitTimeout(
             f"task {self._task_id} has sent no event for {self._limit:g} s (the client's timeout); "
-            "it goes on, and its stream can be read later",
+            "that does not stop it, and its stream can be read later",
             task_id=self._task_id,
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import math
+import os
 import threading
 from collections.abc import AsyncGenerator
 from functools import lru_cache
@@ -237,7 +238,8 @@ def _base_of(url: str) -> str:
         base = URL(url)
     except ValueError as error:
         raise ConfigurationError(f"{shown(url)!r} is no address of a control plane: {error}") from None
-    if base.scheme not in ("http", "https") or not base.host or base.query_string or base.fragment:
+    strange = base.query_string or base.fragment or any(c.isspace() for c in url)
+    if base.scheme not in ("http", "https") or not base.host or strange:
         raise ConfigurationError(f"{shown(url)!r} is no address of a control plane; give host and port")
     return str(base).rstrip("/")
 
@@ -285,4 +287,5 @@ def _trouble(error: aiohttp.ClientError | OSError) -> Trouble:
 
 
 def _cause(error: OSError) -> str:
-    return (error.strerror or type(error).__name__).lower()
+    known = os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror
+    return (known or type(error).__name__).lower()
