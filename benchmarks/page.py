@@ -1,0 +1,102 @@
+"""The page: docs/benchmarks.md, made of the figures of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from figures import Figures, Quality, Row
+
+INTRODUCTION = """\
+# Benchmarks
+
+`make bench` writes this page. It shows {medians}, taken in turns so that whatever else the machine does hits every
+system alike. A task is a no-op: it takes one number and returns it. *p50* is one task after another from a single
+client; *tasks a second* is with 64 in flight, each in a session of its own that is used again. Each figure is taken
+after a warm-up. Everything runs on loopback on one machine, so that client, broker and workers share its cores."""
+
+METHOD = """\
+## How it is measured
+
+- Every process runs on uvloop, the clients included. Servers are started anew for each round, on an empty database.
+- Arriero is called with `session.run()` of `AsyncLlamaDeployClient`; its core and worker are `python -m arriero core`
+  and `python -m arriero worker`, as anyone would start them, with the simple message queue and SQLite. A task is on
+  disk before it is accepted, and its result before it is given.
+- llama-agents-server keeps its handlers in SQLite and is called with one request a task over kept aiohttp connections:
+  the client that comes with it costs more than that.
+- Taskiq has one worker process with 64 tasks at once. Its client looks for a result every 5 ms, which is the best
+  compromise that we found: 2 ms make one call faster and 64 at once much slower. Its results expire, and are removed
+  when they are read. How much of it survives is the Redis' own affair.
+- *Processor time* is what the kernel counted for a process and its children with 64 tasks in flight, over the tasks.
+- *Met* compares with the budget that Arriero set itself. A figure that misses it is shown as it is."""
+
+
+def written(figures: Figures, facts: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    rows = list(figures.rows.values())
+    medians = f"medians of {figures.rounds} rounds" if figures.rounds > 1 else "a single round"
+    parts = [INTRODUCTION.format(medians=medians), "## Speed", speed(rows), "## Processor time", processor(rows)]
+    if figures.qualities:
+        parts += ["## Other targets", targets(figures.qualities)]
+    if figures.memory:
+        parts += ["## Memory", memory(figures.memory)]
+    load = f"{max(figures.busy):.0%} of it when nothing was measured" if figures.busy else "unknown"
+    facts = {**facts, "in use by others": load}
+    parts += [METHOD, "## Machine", pairs(facts), "## Versions", pairs(versions)]
+    return "\n\n".join(parts) + "\n"
+
+
+def speed(rows: Sequence[Row]) -> str:
+    engine = next((row for row in rows if row.system.name == "engine" and row.rounds), None)
+    heads = ["", "guarantee", "p50, ms", "of the engine", "tasks a second", "of the engine", "budget", "met"]
+    return table(heads, [_speed(row, engine) for row in rows])
+
+
+def _speed(row: Row, engine: Row | None) -> list[str]:
+    start = [row.system.title, row.system.guarantee]
+    if row.missing:
+        return [*start, row.missing, "", "", "", "", ""]
+    p50, rate = row.median("p50_ms"), row.median("per_second")
+    slower = f"{p50 / engine.median('p50_ms'):.1f} x" if engine else ""
+    share = f"{rate / engine.median('per_second'):.0%}" if engine else ""
+    return [*start, f"{p50:.2f}", slower, f"{rate:,.0f}", share, *_budget(row, p50, rate)]
+
+
+def _budget(row: Row, p50: float, rate: float) -> list[str]:
+    budget = row.system.budget
+    if budget is None:
+        return ["", ""]
+    met = [p50 <= budget.p50_ms, rate >= budget.per_second]
+    missed = " and ".join(word for word, good in zip(("p50", "rate"), met, strict=True) if not good)
+    return [f"{budget.p50_ms:g} ms, {budget.per_second:,.0f}/s", f"no: {missed}" if missed else "yes"]
+
+
+def processor(rows: Sequence[Row]) -> str:
+    measured = [row for row in rows if row.rounds and not row.missing]
+    roles = list(dict.fromkeys(role for row in measured for role in row.cpu_us))
+    lines = []
+    for row in measured:
+        spent = row.cpu_us
+        each = [f"{spent[role]:,.0f}" if role in spent else "" for role in roles]
+        lines.append([row.system.title, *each, f"{sum(spent.values()):,.0f}"])
+    return "Microseconds a task, of each process.\n\n" + table(["", *roles, "sum"], lines)
+
+
+def targets(qualities: Sequence[Quality]) -> str:
+    words = {True: "yes", False: "no", None: ""}
+    lines = [[quality.what, quality.measured, quality.target, words[quality.met]] for quality in qualities]
+    return table(["", "measured", "at most", "met"], lines)
+
+
+def memory(lines: Sequence[tuple[str, str, float, float]]) -> str:
+    rows = [[way, role, f"{early:.1f}", f"{late:.1f}", f"{late / early:.2f}"] for way, role, early, late in lines]
+    return "MiB that each process holds, after few tasks and after many.\n\n" + table(
+        ["sessions", "process", "few", "many", "ratio"], rows
+    )
+
+
+def pairs(values: Mapping[str, str]) -> str:
+    return table(["", ""], [[name, value] for name, value in values.items()])
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rules = ["---" for _ in heads]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [heads, rules, *rows])

@@ -1,0 +1,175 @@
+"""``make bench``: measures Arriero beside the engine alone and beside its neighbours, and writes docs/benchmarks.md.
+
+A missed target is a finding, not a failure: the exit status is 1 only when a measurement could not be made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import machine
+import page
+import trials
+from figures import Figures, Quality, Row
+from systems import SYSTEMS, ours, taskiq_redis
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured. Times are in seconds."""
+
+    rounds: int
+    warm: float
+    sequential: float
+    at_once: float
+    many: int
+    idle: float
+    fresh: bool
+
+
+FULL = Plan(rounds=3, warm=1, sequential=2, at_once=3, many=10_000, idle=60, fresh=True)
+QUICK = Plan(rounds=1, warm=0.5, sequential=1, at_once=1.5, many=3_000, idle=10, fresh=False)
+FEW = 500
+
+
+def main() -> int:
+    arguments = _arguments()
+    plan = QUICK if arguments.quick else FULL
+    names = arguments.only or list(SYSTEMS)
+    figures = Figures({name: Row(SYSTEMS[name]) for name in names}, plan.rounds)
+    speeds(figures, plan)
+    if not arguments.only:
+        qualities(figures, plan)
+    text = page.written(figures, machine.facts(), machine.versions(taskiq_redis.URL))
+    if arguments.output:
+        arguments.output.write_text(text, encoding="utf-8")
+        print(f"written to {arguments.output}")
+    else:
+        print(text)
+    print(*figures.troubles, sep="\n\n", file=sys.stderr)
+    return 1 if figures.troubles else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one short round, printed and not written")
+    parser.add_argument("--output", type=Path, help="where to write the page; docs/benchmarks.md for a full run")
+    parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), help="measure the speed of these, print it")
+    arguments = parser.parse_args()
+    if arguments.output is None and not arguments.quick and not arguments.only:
+        arguments.output = PAGE
+    return arguments
+
+
+def speeds(figures: Figures, plan: Plan) -> None:
+    """Every system once in each round, so that what else the machine does hits all alike."""
+    amounts = {"warm": plan.warm, "sequential": plan.sequential, "at_once": plan.at_once}
+    for row in figures.rows.values():
+        row.missing = row.system.absent()
+    for number in range(plan.rounds):
+        figures.busy.append(machine.busy())
+        for row in figures.rows.values():
+            if not row.missing:
+                _speed(figures, row, amounts, number)
+
+
+def _speed(figures: Figures, row: Row, amounts: dict[str, float], number: int) -> None:
+    what = f"round {number + 1}: {row.system.title}"
+    found = attempt(figures, what, lambda: trials.client("speed", row.system, amounts, longest=90))
+    if found is None:
+        row.missing = "the measurement failed"
+    else:
+        row.rounds.append(found)
+        print(f"    {found['p50_ms']:.2f} ms, {found['per_second']:.0f}/s", flush=True)
+
+
+def qualities(figures: Figures, plan: Plan) -> None:
+    """The targets beside speed."""
+    _starts(figures, plan)
+    _commits(figures)
+    _growth(figures, plan)
+    figures.busy.append(machine.busy())
+
+
+def _starts(figures: Figures, plan: Plan) -> None:
+    cold = attempt(figures, "cold start", lambda: median_of(plan.rounds, trials.cold_start))
+    if cold is not None:
+        figures.qualities.append(Quality("cold start to first result", f"{cold:.2f} s", "1.5 s", cold <= 1.5))
+    for statement, target in (
+        ("import arriero", 0.3),
+        ("from arriero import AsyncLlamaDeployClient", None),
+        ("from arriero import deploy_core, deploy_workflow", None),
+    ):
+        taken = attempt(figures, statement, lambda: median_of(plan.rounds, lambda: trials.import_time(statement)))  # noqa: B023 - called before the next turn
+        if taken is not None:
+            met = None if target is None else taken <= target
+            figures.qualities.append(Quality(f"`{statement}`", f"{taken:.3f} s", f"{target} s" if target else "", met))
+    sync = attempt(figures, "one write kept by the disk", trials.sync_time)
+    if sync is not None:
+        figures.qualities.append(Quality("one 4 KiB write and fsync (the disk, not Arriero)", f"{sync:.2f} ms"))
+
+
+def _commits(figures: Figures) -> None:
+    amounts = {"sequential": 200.0, "at_once": 2000.0}
+    found = attempt(figures, "commits a task", lambda: trials.client("commits", ours.TOGETHER, amounts, longest=60))
+    for way, words in (("sequential", "one after another"), ("at_once", "64 in flight")):
+        if found is not None:
+            commits, groups, durable = found[way]
+            measured = f"{commits:.2f} in {groups:.2f} transactions, of which {durable:.2f} wait for the disk"
+            figures.qualities.append(Quality(f"commits a task, {words}", measured, "3", round(commits, 1) <= 3))
+
+
+def _growth(figures: Figures, plan: Plan) -> None:
+    amounts = {"few": float(FEW), "many": float(plan.many), "idle": plan.idle}
+    found = attempt(
+        figures, "memory and idle time", lambda: trials.client("growth", ours.APART, amounts, plan.idle + 120)
+    )
+    if found is not None:
+        _memory(figures, "64 sessions", found)
+        share = sum(found["idle"].values()) / plan.idle
+        parts = ", ".join(f"{role} {spent / plan.idle:.2%}" for role, spent in found["idle"].items())
+        what = f"processor time of all processes, idle for {plan.idle:g} s"
+        figures.qualities.append(Quality(what, f"{share:.2%} ({parts})", "1 %", share < 0.01))
+    if plan.fresh:
+        amounts["idle"] = 0.0
+        found = attempt(
+            figures, "memory, a session a task", lambda: trials.client("growth", ours.FRESH, amounts, longest=120)
+        )
+        if found is not None:
+            _memory(figures, "a session a task, deleted after it", found)
+    for sessions in dict.fromkeys(line[0] for line in figures.memory):
+        worst = max(late / early for way, _, early, late in figures.memory if way == sessions)
+        what = f"memory after {plan.many:,} tasks over {FEW}, the worst process; {sessions}"
+        figures.qualities.append(Quality(what, f"{worst:.2f}", "1.2", worst <= 1.2))
+
+
+def _memory(figures: Figures, sessions: str, found: dict[str, dict[str, float]]) -> None:
+    figures.memory += [(sessions, role, early, found["late"][role]) for role, early in found["early"].items()]
+
+
+def attempt(figures: Figures, what: str, measure: Callable[[], Found]) -> Found | None:
+    """What was found, or None with the reason among the troubles."""
+    print(what, flush=True)
+    try:
+        return measure()
+    except trials.TrialFailed as error:
+        figures.troubles.append(f"{what}: {error}")
+        print("    failed", flush=True)
+        return None
+
+
+def median_of(times: int, measure: Callable[[], float]) -> float:
+    return statistics.median(measure() for _ in range(times))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
