@@ -14,6 +14,10 @@ from arriero.types.tasks import TaskStatus
 _encode = msgspec.json.Encoder().encode
 
 
+#: Statuses that say when to come again.
+LATER = (429, 503)
+
+
 class JSONBytes(Response):
     """A JSON answer of bytes that are made already."""
 
@@ -38,11 +42,17 @@ def answer(value: Any, status: int = 200) -> Response:
     return JSONBytes(_encode(value), status)
 
 
-def error_answer(error: ArrieroError) -> Response:
-    """The one place where an error becomes an HTTP answer."""
+def error_bytes(error: ArrieroError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """The one place where an error becomes an HTTP answer: its status, body and headers of its own."""
     info = error.info()
-    headers = {"Retry-After": str(max(1, round(error.retry_after or 1)))} if error.status in (429, 503) else None
-    return JSONBytes(_encode({"detail": info.message, "error": info}), error.status, headers)
+    headers = [(b"retry-after", b"%d" % max(1, round(error.retry_after or 1)))] if error.status in LATER else []
+    return error.status, _encode({"detail": info.message, "error": info}), headers
+
+
+def error_answer(error: ArrieroError) -> Response:
+    """The same as a response."""
+    status, body, headers = error_bytes(error)
+    return JSONBytes(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
 def result_view(task: TaskRecord) -> ResultView:

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from arriero.control_plane.answers import answer, error_answer
-from arriero.control_plane.hot import hot_routes
+from arriero.control_plane.hot import Hot
 from arriero.control_plane.link_server import link_routes
 from arriero.control_plane.openapi import add_hot_routes
 from arriero.control_plane.routes import home_routes, service_routes, session_routes, task_routes
@@ -25,7 +25,7 @@ from arriero.types.errors import ArrieroError, ErrorInfo
 def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAPI:
     """The documented routes over a core; the hot ones come first. ``queue_config`` gives what others connect by."""
     app = FastAPI(title="Arriero control plane", version=importlib.metadata.version("arriero"))
-    app.router.routes[:0] = [*hot_routes(core), *link_routes(core)]
+    app.router.routes[:0] = [*Hot(core).routes(), *link_routes(core)]
     for routes in (home_routes(core, queue_config), service_routes(core), session_routes(core), task_routes(core)):
         app.include_router(routes)
     app.add_exception_handler(ArrieroError, _typed)

@@ -6,25 +6,38 @@ from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
+from starlette.types import Receive
 
 from arriero.types.errors import InvalidInput, PayloadTooLarge
+
+#: The most digits of a length that is worth reading.
+DIGITS = 18
 
 T = TypeVar("T")
 
 
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body, or :class:`PayloadTooLarge` as soon as it is known to exceed the limit."""
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise _too_large(int(declared), limit)
+    declared = request.headers.get("content-length", "0").encode("latin-1")
+    return await read_chunks(request.receive, declared, limit)
+
+
+async def read_chunks(receive: Receive, declared: bytes, limit: int) -> bytes:
+    """The same from the server's own channel; ``declared`` is the length that the headers name."""
+    if declared.isdigit() and (len(declared) > DIGITS or int(declared) > limit):
+        raise _too_large(declared.decode()[:DIGITS], limit)
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidInput("the request ended before its body did")
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
         if size > limit:
-            raise _too_large(size, limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+            raise _too_large(str(size), limit)
+        if not message.get("more_body"):
+            return b"".join(chunks)
 
 
 def parse(body: bytes, decoder: msgspec.json.Decoder[T], what: str) -> T:
@@ -37,19 +50,5 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T], what: str) -> T:
         raise InvalidInput(f"{what} cannot be read: {type(error).__name__}") from error
 
 
-def seconds_of(request: Request, name: str, most: float) -> float | None:
-    """A query parameter in seconds, at most ``most``; None when it is not given."""
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise InvalidInput(f"{name} must be a number of seconds of at least 0, not {text[:40]!r}")
-    return min(value, most)
-
-
-def _too_large(size: int, limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the request has {size} bytes; the limit is {limit} bytes", size=size, limit=limit)
+def _too_large(size: str, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"the request has {size} bytes; the limit is {limit} bytes", limit=limit)

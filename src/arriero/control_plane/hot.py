@@ -1,16 +1,17 @@
-"""The routes on the path of every task, as plain Starlette handlers."""
+"""The routes on the path of every task, answered without a framework between the server and the use case."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from arriero.control_plane.answers import answer, error_answer, result_view
-from arriero.control_plane.bodies import parse, read_body, seconds_of
+from arriero.control_plane.answers import error_bytes, result_view
+from arriero.control_plane.bodies import parse, read_chunks
 from arriero.core.core import Core
 from arriero.core.records import TaskRecord
 from arriero.core.tasks import Submission, too_large
@@ -18,79 +19,135 @@ from arriero.types.errors import ArrieroError, InvalidInput
 from arriero.types.ids import id_from
 
 _submission = msgspec.json.Decoder(Submission)
+_encode = msgspec.json.Encoder().encode
 #: A JSON text may be longer than what it says: each quote and line end of the input takes two characters.
 ESCAPED = 2
 BESIDES = 64 * 1024
 MAX_KEY = 255
 #: What a trace needs to go on; taken from the request into the task.
-TRACE_HEADERS = ("traceparent", "tracestate")
+TRACE_HEADERS = (b"traceparent", b"tracestate")
+
+Answer = tuple[int, bytes]
+Handle = Callable[[Scope, Receive], Awaitable[Answer]]
 
 
-def hot_routes(core: Core) -> list[Route]:
+class HotRoute:
+    """One route as an ASGI application; the ids of its path are in the scope."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extra: list[tuple[bytes, bytes]] = []
+        try:
+            status, body = await self._handle(scope, receive)
+        except ArrieroError as error:
+            status, body, extra = error_bytes(error)
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Hot:
     """Submit, and ask for a result."""
-    hot = _Hot(core)
-    return [
-        Route("/sessions/{session_id}/tasks", _typed(hot.submit), methods=["POST"]),
-        Route("/sessions/{session_id}/tasks/{task_id}/result", _typed(hot.result), methods=["GET"]),
-    ]
 
-
-class _Hot:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._config = core.kernel.config
+        self.submit = HotRoute(self._submit)
+        self.result = HotRoute(self._result)
 
-    async def submit(self, request: Request) -> Response:
+    def routes(self) -> list[Route]:
+        """The same routes for an application that finds them by their paths."""
+        return [
+            Route("/sessions/{session_id}/tasks", self.submit, methods=["POST"]),
+            Route("/sessions/{session_id}/tasks/{task_id}/result", self.result, methods=["GET"]),
+        ]
+
+    async def _submit(self, scope: Scope, receive: Receive) -> Answer:
         """Accept a task. With ``?wait=`` the answer is its result, or 202 when that takes longer."""
-        wait = seconds_of(request, "wait", self._config.max_wait)
-        task = await self._core.tasks.submit(
-            request.path_params["session_id"], await self._submission(request), _trace(request)
-        )
+        wait = _wait(scope, self._config.max_wait)
+        session_id: str = scope["path_params"]["session_id"]
+        submission, trace = await self._read(scope, receive)
+        task = await self._core.tasks.submit(session_id, submission, trace)
         if wait is None:
-            return answer(task.id)
-        return _result(await self._core.tasks.wait(task, wait), {"task_id": task.id, "status": task.status})
+            return 200, _encode(task.id)
+        return _ended(await self._core.tasks.wait(task, wait), {"task_id": task.id, "status": task.status})
 
-    async def result(self, request: Request) -> Response:
+    async def _result(self, scope: Scope, receive: Receive) -> Answer:
         """The result, or null while there is none; with ``?wait=`` as soon as there is one."""
-        wait = seconds_of(request, "wait", self._config.max_wait)
-        params = request.path_params
+        wait = _wait(scope, self._config.max_wait)
+        params = scope["path_params"]
         task = await self._core.tasks.get(params["session_id"], params["task_id"])
         task = await self._core.tasks.wait(task, wait or 0.0)
-        return _result(task, None, 200 if wait is None else 202)
+        return _ended(task, None, 200 if wait is None else 202)
 
-    async def _submission(self, request: Request) -> Submission:
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[Submission, dict[str, str]]:
+        """The task in the body, and the trace in the headers."""
         limit = self._config.max_input
-        body = await read_body(request, ESCAPED * limit + BESIDES)
+        declared, key, trace = b"0", None, {}
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                declared = value
+            elif name == b"idempotency-key":
+                key = value.decode("latin-1")
+            elif name in TRACE_HEADERS:
+                trace[name.decode()] = value.decode("latin-1")
+        body = await read_chunks(receive, declared, ESCAPED * limit + BESIDES)
         submission = parse(body, _submission, "the task")
         if len(body) > limit and (size := len(submission.input.encode())) > limit:
             raise too_large(size, limit)
-        key = request.headers.get("idempotency-key")
         if submission.task_id is None and key is not None:
-            submission.task_id = _id_for(request, key)
-        return submission
+            submission.task_id = _id_for(scope["path"], key)
+        return submission, trace
 
 
-def _id_for(request: Request, key: str) -> str:
+class Front:
+    """An ASGI application that takes the hot routes itself and leaves all else to another one."""
+
+    def __init__(self, hot: Hot, app: ASGIApp) -> None:
+        self._hot = hot
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._route(scope) if scope["type"] == "http" else None
+        await (route or self._app)(scope, receive, send)
+
+    def _route(self, scope: Scope) -> HotRoute | None:
+        match scope["path"].split("/"):
+            case ["", "sessions", session_id, "tasks"] if session_id and scope["method"] == "POST":
+                scope["path_params"] = {"session_id": session_id}
+                return self._hot.submit
+            case ["", "sessions", session_id, "tasks", task_id, "result"] if scope["method"] == "GET":
+                if session_id and task_id:
+                    scope["path_params"] = {"session_id": session_id, "task_id": task_id}
+                    return self._hot.result
+        return None
+
+
+def _id_for(path: str, key: str) -> str:
     """The task id that stands for an idempotency key on this route."""
     if not 0 < len(key) <= MAX_KEY:
         raise InvalidInput(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
-    return id_from(request.url.path, key)
+    return id_from(path, key)
 
 
-def _result(task: TaskRecord, otherwise: object, status: int = 202) -> Response:
-    return answer(result_view(task)) if task.ended else answer(otherwise, status)
+def _ended(task: TaskRecord, otherwise: Any, status: int = 202) -> Answer:
+    return (200, _encode(result_view(task))) if task.ended else (status, _encode(otherwise))
 
 
-def _trace(request: Request) -> dict[str, str]:
-    headers = request.headers
-    return {name: headers[name] for name in TRACE_HEADERS if name in headers}
-
-
-def _typed(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    async def run(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except ArrieroError as error:
-            return error_answer(error)
-
-    return run
+def _wait(scope: Scope, most: float) -> float | None:
+    """The ``wait`` of the query in seconds, at most ``most``; None when it is not given."""
+    query: bytes = scope["query_string"]
+    if not query:
+        return None
+    given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait")
+    if given is None:
+        return None
+    try:
+        seconds = float(given[-1])
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise InvalidInput(f"wait must be a number of seconds of at least 0, not {given[-1][:40]!r}")
+    return min(seconds, most)

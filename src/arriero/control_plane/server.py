@@ -20,6 +20,7 @@ from arriero.types.settings import ControlPlaneConfig
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import ASGIApp
 
 DEFAULT_STORE = "sqlite:///.arriero/state.db"
 CONTROL_PLANE_MESSAGE_TYPE = CONTROL_PLANE_NAME
@@ -77,6 +78,11 @@ class ControlPlaneServer:
             self._app = make_app(self.core, self._queue_config)
         return self._app
 
+    def _front(self) -> ASGIApp:
+        from arriero.control_plane.hot import Front, Hot
+
+        return self.app if self.config.cors_origins else Front(Hot(self.core), self.app)
+
     @property
     def url(self) -> str:
         """Where clients and workers find it."""
@@ -97,7 +103,7 @@ class ControlPlaneServer:
         port = config.internal_port if config.internal_port is not None else config.port
         sock = bind(config.internal_host or config.host, 8000 if port is None else port)
         try:
-            server = AsgiServer(self.app, sock, ws_max_size=LARGEST_FRAME, ws_ping_interval=None)
+            server = AsgiServer(self._front(), sock, ws_max_size=LARGEST_FRAME, ws_ping_interval=None)
             if not config.port:
                 self.config.port = server.port
             async with self, server:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 
 import msgspec
@@ -17,6 +16,7 @@ from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.core.tasks import TRIES
 from arriero.types.errors import ArrieroError, Fenced, StateConflict, StoreDamaged, UnknownTask
+from arriero.types.ids import generate_token
 from arriero.types.link import Event, Grant, Report
 from arriero.types.tasks import TaskStatus
 
@@ -170,7 +170,7 @@ class Claims:
             task_id=item.task_id,
             session_id=item.session_id,
             service=item.service,
-            token=secrets.token_urlsafe(16),
+            token=generate_token(),
             epoch=item.epoch + 1,
             attempt=item.attempt + 1,
             input=item.input if item.input is not None else task.record.input,

@@ -144,7 +144,7 @@ def _plain(value: Any) -> Any:
 
 def definition(task: TaskRecord) -> TaskDefinition:
     """The task as an orchestrator sees it."""
-    return TaskDefinition.model_construct(
+    return TaskDefinition(
         input=task.input,
         task_id=task.id,
         session_id=task.session_id,
