@@ -162,6 +162,14 @@ def test_a_client_works_in_one_loop_after_another() -> None:
         assert plane.connections == 6
 
 
+def test_a_client_works_in_several_loops_by_turns() -> None:
+    with PlaneInThread(answer) as plane, asyncio.Runner() as one, asyncio.Runner() as two:
+        session = AsyncSessionClient(plane.config, "S")
+        for runner in (one, two, one, two):
+            assert runner.run(session.run("svc")) == "hello"
+        assert plane.connections == 2
+
+
 def test_a_loop_that_ends_closes_its_connections_and_is_forgotten() -> None:
     with PlaneInThread(answer) as plane:
         asyncio.run(AsyncLlamaDeployClient(plane.config).list_sessions())
@@ -197,6 +205,7 @@ ENDINGS = {
     "a loop that is not even kept": "asyncio.new_event_loop().run_until_complete(main())",
     "two loops": "asyncio.run(main()); asyncio.run(main())",
     "uvloop": "import uvloop; uvloop.run(main_with_streams())",
+    "a uvloop that is not even closed": "import uvloop; kept = uvloop.new_event_loop(); kept.run_until_complete(main())",
     "an open client at an exit": "asyncio.new_event_loop().run_until_complete(main()); sys.exit(0)",
     "a run in flight": "async def go(): await main(); asyncio.create_task(main_with_streams())\nasyncio.run(go())",
 }

@@ -287,7 +287,6 @@ async def test_a_typed_error_is_raised_at_once() -> None:
         (200, b"<html>What a nice page</html>", ProtocolError),
         (200, b"", ProtocolError),
         (200, b"\xff\x00\xfe", ProtocolError),
-        (307, b"over there", ProtocolError),
         (500, b"password=hunter2 Traceback", ArrieroError),
         (404, b'{"detail":"Not Found"}', ArrieroError),
     ],
@@ -300,6 +299,16 @@ async def test_garbage_is_a_typed_error_that_names_the_request(status: int, body
         with pytest.raises(cls, match=f"POST /sessions/S/tasks was answered with status {status}") as caught:
             await session(plane).run("svc")
         assert "hunter2" not in str(caught.value)
+
+
+async def test_redirects_are_not_followed() -> None:
+    async def elsewhere(call: Call) -> None:
+        call.transport.write(b"HTTP/1.1 307 Elsewhere\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+
+    async with Plane(elsewhere) as plane:
+        with pytest.raises(ProtocolError, match="status 307"):
+            await session(plane).run("svc")
+        assert len(plane.calls) == 1
 
 
 async def test_a_server_that_does_not_speak_http_is_a_typed_error() -> None:
