@@ -205,7 +205,7 @@ ENDINGS = {
     "a loop that is not even kept": "asyncio.new_event_loop().run_until_complete(main())",
     "two loops": "asyncio.run(main()); asyncio.run(main())",
     "uvloop": "import uvloop; uvloop.run(main_with_streams())",
-    "a uvloop that is not even closed": "import uvloop; kept = uvloop.new_event_loop(); kept.run_until_complete(main())",
+    "a uvloop that is not even closed": "import uvloop; uvloop.new_event_loop().run_until_complete(main())",
     "an open client at an exit": "asyncio.new_event_loop().run_until_complete(main()); sys.exit(0)",
     "a run in flight": "async def go(): await main(); asyncio.create_task(main_with_streams())\nasyncio.run(go())",
 }
