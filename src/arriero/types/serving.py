@@ -94,7 +94,6 @@ class BodyLimit:
     async def _refuse(self, send: Send) -> None:
         body = b'{"detail":"The body is larger than the limit of %d bytes."}' % self._limit
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": 413, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -192,7 +191,7 @@ class AsgiServer:
         return self._task
 
     async def _run(self) -> None:
-        server = _uvicorn_server(self._app, self._options, self.started, self._stopping)
+        server = _uvicorn_server(_quiet(self._app), self._options, self.started, self._stopping)
         try:
             await server.serve(sockets=[self._sock])
         finally:
@@ -201,6 +200,29 @@ class AsgiServer:
     async def _stop(self, task: asyncio.Task[None]) -> None:
         self._stopping.set()
         await task
+
+
+def _quiet(app: ASGIApp) -> ASGIApp:
+    """The application, for which the cancellation of every task at the end of a loop is an end and no error.
+
+    A request that is cut short stays an error.
+    """
+
+    async def serve(scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+            return
+        task = asyncio.current_task()
+        assert task is not None
+
+        async def tell(event: Any) -> None:
+            if event["type"] != "lifespan.shutdown.failed" or not task.cancelling():
+                await send(event)
+
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, tell)
+
+    return serve
 
 
 def _uvicorn_server(

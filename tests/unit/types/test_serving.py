@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arriero.types.errors import AlreadyInUse, BindRefused, ConfigurationError
-from arriero.types.serving import AsgiServer, bind, is_loopback
+from arriero.types.serving import AsgiServer, BodyLimit, bind, is_loopback
 
 
 async def hello(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
@@ -129,3 +129,48 @@ async def test_a_server_starts_once() -> None:
     async with server:
         with pytest.raises(ConfigurationError, match="already"):
             await server.serve()
+
+
+async def post_chunks(port: int, *chunks: bytes) -> bytes:
+    """Post a body whose length is not told before."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.writelines(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def count(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:
+    """Answers how long the body was; to a body that cannot be read, 500, as frameworks do."""
+    if scope["type"] != "http":
+        return
+    length, status, more = 0, 200, True
+    try:
+        while more:
+            event = await receive()
+            length += len(event["body"])
+            more = event["more_body"]
+    except Exception:
+        status = 500
+        raise
+    finally:
+        body = b"%d bytes" % length
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def test_a_body_within_the_limit_passes() -> None:
+    async with AsgiServer(BodyLimit(count, 10), bind("127.0.0.1", 0)) as server:
+        assert (await post_chunks(server.port, b"12345", b"67890")).endswith(b"10 bytes")
+
+
+async def test_a_body_beyond_the_limit_is_answered_413_whatever_the_application_says() -> None:
+    async with AsgiServer(BodyLimit(count, 10), bind("127.0.0.1", 0)) as server:
+        answer = await post_chunks(server.port, b"12345", b"678901")
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"10 bytes" in answer
+        assert b"500" not in answer

@@ -1,7 +1,8 @@
 """The frames on a connection that a client of the simple message queue keeps open at ``/connect``.
 
-Each WebSocket message is a JSON list of frames, handled in order. A frame with a ``request`` other than 0 is answered
-once, by number. Deliveries are settled by subscription and tag; when a connection closes, all that it held is put back.
+Each WebSocket message is a JSON list of frames, handled in order; the server reads bytes or text, and sends bytes.
+A frame with a ``request`` other than 0 is answered once, by number. Deliveries are settled by subscription and tag;
+when a connection closes, all that it held is put back.
 """
 
 from __future__ import annotations
@@ -124,9 +125,10 @@ def batches(frames: Sequence[Any]) -> Iterator[bytes]:
     """The frames as WebSocket messages of a bounded size."""
     start, size = 0, 0
     for index, frame in enumerate(frames):
-        size += len(frame.message) if isinstance(frame, Publish | Deliver) else 0
-        if size > BATCH and index > start:
+        more = len(frame.message) if isinstance(frame, Publish | Deliver) else 0
+        if size + more > BATCH and index > start:
             yield _encode(frames[start:index])
-            start, size = index, len(frame.message)
+            start, size = index, 0
+        size += more
     if start < len(frames):
         yield _encode(frames[start:])

@@ -60,6 +60,8 @@ class Wire:
         self._keeper: asyncio.Task[None] | None = None
         self._trouble: BaseException | None = None
         self._warned = False
+        #: Whether the present connection brought anything; one that did not is no sign of health.
+        self._heard = False
         #: The subscriptions that a reconnect repeats, by the number of the request.
         self._again: dict[int, WireSubscription] = {}
         #: Counts connections: what an older one delivered has been put back by the server.
@@ -87,7 +89,7 @@ class Wire:
         try:
             await self.call(subscription.frame, patient=True)
         except BaseException:
-            del self._subscriptions[subscription.number]
+            self._subscriptions.pop(subscription.number, None)
             raise
         return subscription
 
@@ -163,13 +165,13 @@ class Wire:
         try:
             async with self._options.session() as session:
                 while True:
-                    before = self.connection
+                    self._heard = False
                     await self._connect(session)
-                    pause = FIRST_PAUSE if self.connection != before else min(pause * 2, LONGEST_PAUSE)
+                    pause = FIRST_PAUSE if self._heard else min(pause * 2, LONGEST_PAUSE)
                     await self._rest(pause)
         finally:
             for call in self._calls.values():
-                call.fail(self._trouble)
+                call.fail()
             for subscription in self._subscriptions.values():
                 subscription.end()
 
@@ -234,6 +236,7 @@ class Wire:
             self._online.clear()
 
     def _take(self, frame: frames.ServerFrame) -> None:
+        self._heard = True
         if isinstance(frame, frames.Deliver):
             if subscription := self._subscriptions.get(frame.subscription):
                 subscription.deliver(frame)
@@ -262,12 +265,14 @@ class Call:
         self.answer: asyncio.Future[frames.Answer] = asyncio.get_running_loop().create_future()
         self._address = address
         self._patient = patient
+        self._trouble: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def wait(self, trouble: BaseException | None) -> None:
         """The connection is away: count the time, if that is not done already."""
+        self._trouble = trouble
         if self._timer is None and not self._patient:
-            self._timer = self.answer.get_loop().call_later(PATIENCE, self.fail, trouble)
+            self._timer = self.answer.get_loop().call_later(PATIENCE, self.fail)
 
     def sent(self) -> None:
         """The connection is there: stop counting."""
@@ -284,10 +289,10 @@ class Call:
         else:
             self.answer.set_exception(error_from_info(answer.error))
 
-    def fail(self, trouble: BaseException | None) -> None:
+    def fail(self) -> None:
         """Pass on that the server does not answer."""
         if not self.answer.done():
-            self.answer.set_exception(unavailable(self._address, trouble))
+            self.answer.set_exception(unavailable(self._address, self._trouble))
 
 
 class WireSubscription:
