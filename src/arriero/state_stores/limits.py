@@ -14,12 +14,16 @@ LARGEST_NUMBER = 2**63 - 1
 
 def check_name(what: str, name: str) -> None:
     """Raise :class:`InvalidInput` unless the text can name a collection, a document or a log."""
+    if type(name) is str and name.isascii() and 0 < len(name) <= LONGEST_NAME and "\0" not in name:
+        return
     if not isinstance(name, str):
         raise InvalidInput(f"a {what} is text, not {type(name).__name__}")
-    if not 0 < _size(what, name) <= LONGEST_NAME:
-        raise InvalidInput(f"a {what} has 1 to {LONGEST_NAME} bytes in UTF-8: {name[:40]!r} has {_size(what, name)}")
     if "\0" in name:
         raise InvalidInput(f"a {what} holds no NUL: {name[:40]!r}")
+    if not 0 < _size(what, name) <= LONGEST_NAME:
+        raise InvalidInput(
+            f"a {what} has 1 to {LONGEST_NAME} bytes in UTF-8, this one {_size(what, name)}: {name[:40]!r}"
+        )
 
 
 def check_value(value: bytes) -> None:
@@ -36,8 +40,6 @@ def bounded(number: int) -> int:
 
 
 def _size(what: str, name: str) -> int:
-    if name.isascii():
-        return len(name)
     try:
         return len(name.encode())
     except UnicodeEncodeError as error:

@@ -20,7 +20,7 @@ NO_HEAD = Head()
 
 @dataclass(slots=True)
 class Plan:
-    """One commit, checked and sorted: what it expects, the documents it leaves (None: removed), what it does to logs."""
+    """One commit, checked and sorted: what it expects, the documents it leaves (None: gone), what it does to logs."""
 
     expected: list[tuple[Place, int]] = field(default_factory=list)
     documents: dict[Place, bytes | None] = field(default_factory=dict)

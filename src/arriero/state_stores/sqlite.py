@@ -49,14 +49,18 @@ class SqliteStore(StateStore):
             raise self._unavailable()
         if self._owner is None:
             self._owner = Owner(Database(self.path), self._settle)
+            self._owner.ended.add_done_callback(lambda _: self._watchers.close())
             self._owner.start()
         owner = self._owner
         try:
             await asyncio.shield(owner.opened)
         except BaseException:
-            owner.stop()
             self._owner = None
+            owner.stop()
+            await asyncio.shield(owner.ended)
             raise
+        if self._owner is not owner or self._was_closed:
+            raise self._unavailable()
         self._is_open = True
         return self
 
@@ -104,13 +108,11 @@ class SqliteStore(StateStore):
         return self._watchers.watch(log, self.head)
 
     async def aclose(self) -> None:
-        if self._is_open:
-            self._opened().stop()
-            self._is_open = False
         self._was_closed = True
+        self._is_open = False
         if self._owner is not None:
+            self._owner.stop()
             await asyncio.shield(self._owner.ended)
-            self._watchers.close()
 
     async def _read(self, work: Callable[[Database], T], keep: Callable[[T], None] | None = None) -> T:
         owner = self._opened()

@@ -40,7 +40,7 @@ def _sqlite(rest: str) -> StateStore:
     from arriero.state_stores.sqlite import SqliteStore
 
     path = rest.removeprefix("///")
-    if path == rest or "?" in path or path in ("", ":memory:") or path.endswith("/"):
+    if path == rest or path in ("", ":memory:") or path.endswith("/") or "?" in path or "\0" in path:
         raise ConfigurationError(f"state_store_uri 'sqlite:{rest}' names no file; set it to {_choice()}")
     return SqliteStore(path)
 
