@@ -108,7 +108,10 @@ class ControlPlaneServer:
                 self.config.port = server.port
             async with self, server:
                 self.started.set()
-                await asyncio.get_running_loop().create_future()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self.core.kernel.waits.end()
         finally:
             self.started.clear()
             sock.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 logger = logging.getLogger("arriero.core")
@@ -33,6 +34,31 @@ class Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Waits:
+    """Waits of requests, so that a stop need not wait for them."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Timeout] = set()
+        self._ended = False
+
+    @asynccontextmanager
+    async def at_most(self, seconds: float | None) -> AsyncIterator[None]:
+        """Raises TimeoutError after that many seconds (None: never), and at once when everything is to end."""
+        async with asyncio.timeout(0 if self._ended else seconds) as limit:
+            self._open.add(limit)
+            try:
+                yield
+            finally:
+                self._open.discard(limit)
+
+    def end(self) -> None:
+        """End all waits, and those that begin later."""
+        self._ended = True
+        for limit in self._open:
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
 
 class Agenda:

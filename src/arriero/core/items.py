@@ -30,7 +30,11 @@ class Items:
         self._decider = Decider(kernel)
 
     async def begin(self, change: Change, task: TaskRecord) -> None:
-        """Put a new task and its first items into the change; a task without orders ends at once."""
+        """Put a new task and its first items into the change; a task without orders ends at once.
+
+        Its empty stream is named too, so that the store knows it when the first reader comes.
+        """
+        change.append(names.stream_log(task.id))
         if task.deadline_at is not None:
             change.put(names.TIMERS, names.timer_key(task.deadline_at, "deadline", task.id), task.id)
             change.after.append(lambda: self._kernel.on_deadline(task))

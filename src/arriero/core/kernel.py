@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from arriero.core import names, records
-from arriero.core.agenda import Agenda, Background
+from arriero.core.agenda import Agenda, Background, Waits
 from arriero.core.locks import Turns
 from arriero.core.ready import ReadyIndex
 from arriero.core.records import Codec, Loaded
@@ -75,6 +75,7 @@ class Kernel:
         self.clock = clock
         self.background = Background()
         self.agenda = Agenda(self.background)
+        self.waits = Waits()
         self.turns = Turns()
         self.ready = ReadyIndex(store)
         self.on_ready: Callable[[str, str], None] = _nobody

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from arriero.core import names
 from arriero.core.kernel import Kernel
-from arriero.state_stores.base import Entry
+from arriero.state_stores.base import Entry, Head
 
 PAGE = 200
 
@@ -18,12 +18,20 @@ class Streams:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
+    async def _next(self, heads: AsyncIterator[Head]) -> Head | None:
+        """The next head; None when there is none, or when everything is to end."""
+        try:
+            async with self._kernel.waits.at_most(None):
+                return await anext(heads, None)
+        except TimeoutError:
+            return None
+
     async def follow(self, task_id: str, after: int = 0) -> AsyncIterator[list[Entry]]:
         """Pages of the task's stream behind ``after``, as they come; ends with the stream."""
         log = names.stream_log(task_id)
         store = self._kernel.store
         async with aclosing(store.watch(log)) as heads:  # type: ignore[type-var]  # an async generator, by contract
-            async for head in heads:
+            while (head := await self._next(heads)) is not None:
                 while after < head.seq:
                     page = await store.read_log(log, after, PAGE)
                     if not page:

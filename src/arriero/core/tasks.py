@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from contextlib import aclosing
 
@@ -102,7 +101,7 @@ class Tasks:
         if record.ended or seconds <= 0:
             return record
         try:
-            async with asyncio.timeout(seconds):
+            async with self._kernel.waits.at_most(seconds):
                 await self._ended(record.id)
         except TimeoutError:
             return record

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from arriero.runtime import WorkflowRunner, parse_arguments
+from arriero.runtime.arguments import parse_arguments
 from arriero.types.errors import InvalidInput
 from arriero.types.handling import Handled, HandlerContext
 
@@ -19,6 +19,8 @@ class WorkflowHandler:
     """Runs a LlamaIndex workflow; the item's input is a JSON object with the arguments of the run."""
 
     def __init__(self, workflow: Workflow) -> None:
+        from arriero.runtime.runner import WorkflowRunner  # loads the engine, which a function does not need
+
         self._runner = WorkflowRunner(workflow)
         self._stop = workflow.stop_event_class.__name__
 

@@ -1,0 +1,172 @@
+"""One run of a workflow, as its control loop and its steps see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import Any, cast
+
+from workflows import Workflow
+from workflows.context.state_store import StateStore
+from workflows.events import Event
+from workflows.runtime.types.named_task import NamedTask, PendingStart, PendingWorker
+from workflows.runtime.types.plugin import (
+    InternalRunAdapter,
+    WaitForNextTaskResult,
+    WaitResult,
+    WaitResultTick,
+    WaitResultTimeout,
+)
+from workflows.runtime.types.ticks import TickCancelRun, WorkflowTick
+
+from arriero.runtime.failures import StepFailed
+from arriero.runtime.session import SessionState
+from arriero.runtime.stream import RunStream
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that the steps of a run which is over are given to end after they were cancelled.
+GRACE = 0.5
+
+# Steps that did not end in time. They are held here, for a task that nothing holds may vanish in mid-work.
+_overdue: set[asyncio.Task[Any]] = set()
+
+
+class Run(InternalRunAdapter):
+    """Events go to ``stream``, the state is that of ``session``, ticks come by :meth:`send_event`.
+
+    Steps run in tasks of their own; the engine is given a future for each. So one that does not end when it is cancelled
+    holds up neither the engine nor who waits for the run, and every one is known here and ended by :meth:`end`.
+    """
+
+    def __init__(self, workflow: Workflow, run_id: str, stream: RunStream, session: SessionState) -> None:
+        self.workflow = workflow
+        self._run_id = run_id
+        self._stream = stream
+        self._session = session
+        self._inbox: deque[WorkflowTick] = deque()
+        self._pull: asyncio.Future[WorkflowTick] | None = None
+        self._working: dict[asyncio.Future[Any], tuple[asyncio.Task[None], PendingWorker]] = {}
+        self._finished: deque[asyncio.Future[Any]] = deque()
+        self._ending: list[asyncio.Task[None]] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._over = False
+        stream.on_fault = self.cancel
+
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
+    def cancel(self) -> None:
+        """Let the control loop end the run at its next turn."""
+        self._receive(TickCancelRun())
+
+    async def end(self) -> None:
+        """Nothing of the run is at work afterwards, save for steps that refuse to end, which is logged."""
+        self._over = True
+        await self.close()
+        steps, self._ending = [task for task in self._ending if not task.done()], []
+        if not steps:
+            return
+        _overdue.update(steps)
+        for task in steps:
+            task.add_done_callback(_overdue.discard)
+        _, late = await asyncio.wait(steps, timeout=GRACE)
+        for task in late:
+            logger.warning(
+                "%s of run %s goes on although the run is over and it was cancelled", task.get_name(), self.run_id
+            )
+
+    async def close(self) -> None:
+        """The engine's word that the steps under way are no longer wanted."""
+        for task, pending in self._working.values():
+            task.cancel()
+            task.add_done_callback(lambda _, coro=pending.coro: coro.close())  # it may never have begun
+            self._ending.append(task)
+        self._working.clear()
+
+    async def write_to_event_stream(self, event: Event) -> None:
+        if not self._over:
+            self._stream.publish(event)
+
+    async def get_now(self) -> float:
+        return time.time()
+
+    def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
+        return None if namespace else self._session.store
+
+    async def send_event(self, tick: WorkflowTick) -> None:
+        self._receive(tick)
+
+    async def wait_receive(self, timeout_seconds: float | None = None) -> WaitResult:
+        """The next tick. The control loop takes its ticks by :meth:`wait_for_next_task`, without a task for each."""
+        if not self._inbox:
+            await self._wait(timeout_seconds)
+        return WaitResultTick(self._inbox.popleft()) if self._inbox else WaitResultTimeout()
+
+    async def wait_for_next_task(
+        self, running: list[NamedTask], pending: list[PendingStart], timeout: float | None = None
+    ) -> WaitForNextTaskResult:
+        started = [self._start(each) for each in pending]
+        if not self._finished and not self._inbox:
+            await self._wait(timeout)
+        return WaitForNextTaskResult(self._next(), started)
+
+    def _start(self, pending: PendingStart) -> NamedTask:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[Any] = loop.create_future()
+        if isinstance(pending, PendingWorker):
+            name = f"step {pending.step_id} of {type(self.workflow).__name__}"
+            self._working[outcome] = loop.create_task(self._work(pending, outcome), name=name), pending
+        else:
+            pending.coro.close()
+            self._pull = outcome
+        return pending.start(cast("asyncio.Task[Any]", outcome))
+
+    async def _work(self, pending: PendingWorker, outcome: asyncio.Future[Any]) -> None:
+        try:
+            result = await pending.coro
+        except (asyncio.CancelledError, SystemExit) as error:
+            # A step that is still wanted ends so if it cancels itself or leaves: the engine would wait for it for ever.
+            if outcome in self._working:
+                self._stream.break_off(StepFailed(str(pending.step_id), error))
+            outcome.cancel()
+        else:
+            if not outcome.done():
+                outcome.set_result(result)
+        finally:
+            self._working.pop(outcome, None)
+            self._finished.append(outcome)
+            self._wake()
+
+    def _receive(self, tick: WorkflowTick) -> None:
+        self._inbox.append(tick)
+        self._wake()
+
+    def _next(self) -> asyncio.Task[Any] | None:
+        """Steps before ticks, as the engine has it."""
+        if self._finished:
+            return cast("asyncio.Task[Any]", self._finished.popleft())
+        pull = self._pull
+        if pull is None or not self._inbox:
+            return None
+        self._pull = None
+        pull.set_result(self._inbox.popleft())
+        return cast("asyncio.Task[Any]", pull)
+
+    async def _wait(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(timeout, self._wake) if timeout is not None else None
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
