@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from folder import TextFile
 
 LONGEST = 900  # characters of a passage
-ENOUGH = 240  # characters after which an item or a row of a table begins a passage of its own
+ENOUGH = 160  # characters after which an item or a row of a table begins a passage of its own
 SHORT = 80  # characters of a title
 
 HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")

@@ -17,6 +17,7 @@ UNITS = frozenset(words("amount number percentage port price size temperature ve
 NAMED = frozenset(words("author city company country person town village"))
 
 ARTICLES = ("a", "an", "the")
+SAYS_WHAT = ("are", "is", "mean", "means")
 
 QUANTITY = re.compile(
     r"\d|\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|hundred|thousand|"
@@ -73,10 +74,14 @@ class Question:
         return True
 
     def is_defined_by(self, sentence: str) -> bool:
-        """Whether the question asks what a thing is and the sentence begins with that thing."""
-        begin = [stem(word) for word in words(sentence) if word not in ARTICLES]
-        size = len(self.terms)
-        return self.kind is Kind.MEANING and begin[:size] == list(self.terms) and len(begin) >= size + 3
+        """Whether the question asks what a thing is, and the sentence says it."""
+        if self.kind is not Kind.MEANING:
+            return False
+        said = words(sentence)
+        thing, size = list(self.terms), len(self.terms)
+        stemmed = [stem(word) for word in said]
+        places = [at for at in range(len(said) - size) if stemmed[at : at + size] == thing]
+        return any(said[at + size] in SAYS_WHAT for at in places)
 
 
 def _tells_kind(before: str, word: str) -> bool:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def ask_the_docs(arguments: argparse.Namespace) -> None:
-    end_on_signals()
+    on_signals(asyncio.current_task().cancel)
     with tempfile.TemporaryDirectory(prefix="arriero-") as state:
         port, queue_port = free_ports(2)
         url = f"http://{HOST}:{port}"
@@ -69,15 +70,21 @@ async def ask_the_docs(arguments: argparse.Namespace) -> None:
                 await parts.during(question(parts, client, arguments))
             if arguments.keep:
                 report.look_around_in(url)
-                await parts.during(asyncio.Event().wait())
-            report.look_around()
+                await parts.during(told_to_end())
+            else:
+                report.look_around()
 
 
-def end_on_signals() -> None:
-    """Ctrl-C cancels by itself; what `kill` and a closed terminal send does the same."""
-    task = asyncio.current_task()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+def on_signals(do: Callable[[], object]) -> None:
+    """Ctrl-C, `kill` and the closing of the terminal do this."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, do)
+
+
+async def told_to_end() -> None:
+    told = asyncio.Event()
+    on_signals(told.set)
+    await told.wait()
 
 
 def free_ports(count: int) -> list[int]:

@@ -15,7 +15,7 @@ from words import stems
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-MOST_PASSAGES = 12
+MOST_PASSAGES = 20
 LEAD = 120  # characters
 #: What is left of the weight of a word that no file has: it may be said there in other words. A name may not.
 UNKNOWN = 0.5

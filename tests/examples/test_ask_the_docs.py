@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from tests.examples import invented
@@ -237,15 +238,29 @@ def test_the_quickstart_names_a_folder_that_is_not_there(tmp_path: Path) -> None
     assert_all_ended(done.stdout)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
-def test_the_quickstart_ends_its_processes_when_interrupted(number: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_quickstart_ends_its_processes_when_interrupted(number: signal.Signals) -> None:
     command = [sys.executable, QUICKSTART / "run.py"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = process.stdout.readline()
     process.send_signal(number)
     rest, errors = process.communicate(timeout=50)
-    assert (process.returncode, errors) == (status, "quickstart: interrupted; its processes have ended\n"), rest
+    assert (process.returncode, errors) == (130, "quickstart: interrupted; its processes have ended\n"), rest
     assert_all_ended(first)
+
+
+def test_the_quickstart_runs_on_to_be_looked_at_when_it_is_told_to() -> None:
+    process = subprocess.Popen(
+        [sys.executable, QUICKSTART / "run.py", "--keep"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    lines = [process.stdout.readline()]
+    while lines[-1] and "/services" not in lines[-1]:
+        lines.append(process.stdout.readline())
+    services = httpx.get(re.search(r"http://\S+/services", lines[-1])[0], timeout=10).json()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=50)
+    assert (process.returncode, errors, list(services)) == (0, "", ["answer", "ask", "search"])
+    assert_all_ended(lines[0])
 
 
 async def test_a_part_that_ends_is_named_with_what_it_said_last(quickstart, tmp_path: Path) -> None:
