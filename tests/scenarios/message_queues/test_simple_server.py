@@ -1,9 +1,11 @@
 import asyncio
 from contextlib import closing
 
+import aiohttp
 import pytest
 
 from arriero.message_queues import SimpleMessageQueue, SimpleMessageQueueConfig, SimpleMessageQueueServer
+from arriero.message_queues.simple import server as server_module
 from arriero.types.errors import AlreadyInUse, BindRefused, ConfigurationError
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import bind
@@ -86,6 +88,21 @@ async def test_a_server_starts_again_after_it_ended() -> None:
         async with server, SimpleMessageQueue(server.as_config()) as queue:
             await queue.publish(QueueMessage(type="t"))
             assert await queue.depth("t") == number + 1
+
+
+async def test_a_client_that_answers_no_ping_is_taken_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "PING_INTERVAL", 0.1)
+    monkeypatch.setattr(server_module, "PING_TIMEOUT", 0.1)
+    async with SimpleMessageQueueServer(SimpleMessageQueueConfig(port=0)) as server, aiohttp.ClientSession() as http:
+        await server.queue.publish(QueueMessage(type="t"))
+        async with http.ws_connect(f"{server.as_config().base_url}connect", autoping=False) as frozen:
+            await frozen.send_json(
+                [{"frame": "subscribe", "request": 1, "subscription": 1, "topic": "t", "prefetch": 1}]
+            )
+            await frozen.receive_bytes()
+            assert await server.queue.depth("t") == 0
+            subscription = await server.queue.subscribe("t")
+            await (await anext(subscription)).ack()
 
 
 async def test_a_queue_with_an_address_launches_the_server_that_its_client_reaches() -> None:

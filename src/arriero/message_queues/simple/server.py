@@ -18,7 +18,8 @@ from arriero.types.serving import AsgiServer, BodyLimit, bind
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-#: Seconds after which a client that answers no ping is taken for dead, and what it held is put back.
+#: Seconds between pings, and after which a client that answers none is taken for dead and what it held is put back.
+PING_INTERVAL = 20.0
 PING_TIMEOUT = 60.0
 
 
@@ -81,7 +82,13 @@ class SimpleMessageQueueServer:
             raise ConfigurationError("There is no port to listen on: set port or internal_port.")
         limit = self.config.max_message + OVERHEAD
         sock = bind(self.config.internal_host or self.config.host, self.port)
-        return AsgiServer(BodyLimit(self.app, limit), sock, ws_max_size=limit, ws_ping_timeout=PING_TIMEOUT)
+        return AsgiServer(
+            BodyLimit(self.app, limit),
+            sock,
+            ws_max_size=limit,
+            ws_ping_interval=PING_INTERVAL,
+            ws_ping_timeout=PING_TIMEOUT,
+        )
 
     async def started(self) -> None:
         """Wait until the server answers. Errors: whatever ``launch_server`` failed with."""
