@@ -66,9 +66,8 @@ async def _started(server: SimpleMessageQueueServer, task: asyncio.Task[None]) -
 
 async def _run(server: ControlPlaneServer) -> None:
     consume = await server.register_to_message_queue()
-    async with together() as parts:
-        parts.create_task(server.launch_server(), name="control plane server")
-        await server.started.wait()
-        parts.create_task(consume(), name="control plane messages")
-        with announced(server):
-            await asyncio.get_running_loop().create_future()
+    with announced(server):
+        async with together() as parts:
+            parts.create_task(server.launch_server(), name="control plane server")
+            await server.started.wait()
+            parts.create_task(consume(), name="control plane messages")

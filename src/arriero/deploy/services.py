@@ -44,13 +44,14 @@ async def deploy_function(
 async def deploy_service(make: Make, control_plane_config: ControlPlaneConfig | None = None) -> None:
     """Make a service on the control plane's own message queue and run it until cancelled, then drain."""
     url = (control_plane_config or ControlPlaneConfig()).url
+    shown = await ControlPlaneCalls(url).queue_config()
     near = find(url)
     if near is not None:
+        await near.server.started.wait()
         service = make(near.queue)
         service.attach(LocalLink(near.server.core))
         await _run(service)
         return
-    shown = await ControlPlaneCalls(url).queue_config()
     async with queue_from_config(config_from_mapping(shown)) as queue:
         service = make(queue)
         await _run(service, url)

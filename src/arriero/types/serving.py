@@ -52,7 +52,9 @@ def bind(host: str, port: int) -> socket.socket:
             "with a later version. Use 127.0.0.1."
         )
     address = "127.0.0.1" if host.lower() == "localhost" else host
-    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # Named, because asyncio sends small answers at once only on sockets that say they are TCP.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address, port))
