@@ -18,7 +18,7 @@ def started(processes: dict[str, int], url: str) -> None:
 
 
 def asked(question: str, folder: Path) -> None:
-    print(f"Asking the files in {shown(folder)}: {printable(question)}\n")
+    print(f"Asking the files in {shown(folder)}: {printable(shorten(question))}\n")
 
 
 def progress(event: dict[str, Any]) -> None:
@@ -27,12 +27,15 @@ def progress(event: dict[str, Any]) -> None:
 
 def answer(found: dict[str, Any], folder: Path) -> None:
     passage = found["passage"]
+    print()
     if found["answered"]:
-        print(f"\n{place(passage, folder)} says:\n{RULE}\n{printable(passage['text'])}\n{RULE}")
+        print(f"{place(passage, folder)} says:\n{RULE}\n{printable(passage['text'])}\n{RULE}")
+    elif not found["files"]:
+        print(f"There are no .md or .txt files in {shown(folder)}.")
     else:
-        print(f"\nThe files in {shown(folder)} do not answer this question.")
-        nearest = f"The nearest passage, {place(passage, folder)}, covers" if passage else "No passage has"
-        print(f"{nearest} {found['evidence']:.0%} of it." if passage else f"{nearest} a word of it.")
+        print(f"The files in {shown(folder)} do not answer this question.")
+        if passage is not None:
+            print(f"The nearest passage, {place(passage, folder)} covers {found['evidence']:.0%} of it.")
     if found["skipped"]:
         print(f"Not read: {listed(found['skipped'])}")
 
@@ -72,6 +75,10 @@ def shown(path: Path) -> str:
     """The path as one would type it from here."""
     near = os.path.relpath(path)
     return printable(str(path) if near.startswith("..") else near)
+
+
+def shorten(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else text[:most] + "..."
 
 
 def printable(text: str) -> str:

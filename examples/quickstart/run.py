@@ -43,6 +43,9 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         print("quickstart: interrupted; its processes have ended", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read our output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (NoAnswer, PartEnded) as reason:
         print(f"quickstart: {reason}", file=sys.stderr)
         return 1
@@ -52,10 +55,15 @@ def main() -> int:
 
 def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(prog="quickstart", description=__doc__)
-    described.add_argument("question", nargs="?", default=QUESTION)
+    described.add_argument("question", nargs="?", default=QUESTION, type=text)
     described.add_argument("--folder", type=Path, default=DOCS, help="a folder of .md and .txt files (these docs)")
     described.add_argument("--keep", action="store_true", help="let it run on until Ctrl-C, to look around")
     return described
+
+
+def text(argument: str) -> str:
+    """What was typed, with a mark for what is not UTF-8."""
+    return os.fsencode(argument).decode("utf-8", "replace")
 
 
 async def ask_the_docs(arguments: argparse.Namespace) -> None:

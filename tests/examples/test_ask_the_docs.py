@@ -2,17 +2,27 @@
 
 import asyncio
 import importlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
 
+from arriero import (
+    AsyncLlamaDeployClient,
+    ControlPlaneConfig,
+    WorkflowServiceConfig,
+    deploy_core,
+    deploy_workflow,
+)
+from arriero.types.errors import TaskFailed
 from tests.examples import invented
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +34,7 @@ def quickstart() -> SimpleNamespace:
     """The modules of the example, which import one another as the scripts that they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(QUICKSTART)
-        names = ("words", "question", "folder", "passages", "search", "answer", "parts")
+        names = ("words", "question", "folder", "passages", "search", "answer", "ask", "parts")
         return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -174,6 +184,47 @@ def test_what_is_no_folder_is_an_error_that_says_so(quickstart, tmp_path: Path, 
     (tmp_path / "file.txt").write_text("text")
     with pytest.raises(quickstart.folder.FolderError, match="folder"):
         quickstart.folder.read_folder(tmp_path / path if path else "")
+
+
+@pytest.fixture
+async def client(quickstart) -> AsyncIterator[AsyncLlamaDeployClient]:
+    """A client of a core and the three services, all in this event loop."""
+    config = ControlPlaneConfig(state_store_uri="memory:")
+    async with AsyncLlamaDeployClient(config) as client, asyncio.TaskGroup() as parts:
+        flows = {
+            "search": quickstart.search.SearchWorkflow(timeout=None),
+            "answer": quickstart.answer.AnswerWorkflow(timeout=None),
+            "ask": quickstart.ask.AskWorkflow(client),
+        }
+        tasks = [parts.create_task(deploy_core(config))]
+        for name, flow in flows.items():
+            tasks.append(parts.create_task(deploy_workflow(flow, WorkflowServiceConfig(service_name=name), config)))
+        yield client
+        for task in tasks:
+            task.cancel()
+
+
+async def test_thirty_questions_at_once_are_answered_by_the_services(client, tmp_path: Path) -> None:
+    places = invented.invent(13)
+    invented.write(places, tmp_path)
+    asked = invented.answerable(places, 13) + invented.unanswerable(places, 13)
+
+    async def answer(question: str) -> dict:
+        session = await client.create_session()
+        return json.loads(await session.run("ask", question=question, folder=str(tmp_path)))
+
+    verdicts = await asyncio.gather(*(answer(each.question) for each in asked))
+    files = [verdict["passage"]["file"] if verdict["answered"] else None for verdict in verdicts]
+    right = [file == each.file for file, each in zip(files, asked, strict=True)]
+    assert (sum(right[:20]) >= 18, sum(right[20:]) >= 8, len(right)) == (True, True, 30)
+    assert all(verdict["ms"]["search"] > 0 < verdict["ms"]["answer"] for verdict in verdicts)
+
+
+async def test_a_folder_that_cannot_be_read_fails_the_whole_task_in_its_words(client, tmp_path: Path) -> None:
+    session = await client.create_session()
+    with pytest.raises(TaskFailed, match="there is no folder") as failed:
+        await session.run("ask", question="Where?", folder=str(tmp_path / "missing"))
+    assert failed.value.error.type == "FolderError"
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

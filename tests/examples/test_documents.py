@@ -24,7 +24,8 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
     while new:
         reached |= new
         new = {target for page in new for target in pages_linked(page)} - reached
-    assert [path for path in DOCUMENTS if path not in reached and "decisions" not in path.parts] == []
+    lost = [path for path in DOCUMENTS if path not in reached and "decisions" not in path.parts]
+    assert [path for path in lost if path.name != "benchmarks.md"] == []  # written by `make bench`
 
 
 def pages_linked(page: Path) -> list[Path]:
