@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
+from arriero.client import nearby
 from arriero.client.requests import Request
 from arriero.client.runs import Talk
 from arriero.client.settings import ClientSettings, default_settings
@@ -40,6 +41,9 @@ class AsyncCaller:
             await asyncio.sleep(request.pause)
         patience = Patience(self._shown, self.timeout, since)
         while True:
+            near = nearby.find(self.url)
+            if near is not None:
+                return request.parse(*await near.exchange(request))
             pool = await self._pool_here()
             began = time.monotonic()
             try:

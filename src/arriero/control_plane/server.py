@@ -78,7 +78,8 @@ class ControlPlaneServer:
             self._app = make_app(self.core, self._queue_config)
         return self._app
 
-    def _front(self) -> ASGIApp:
+    def front(self) -> ASGIApp:
+        """What is served: the application, with the hot routes before it."""
         from arriero.control_plane.hot import Front, Hot
 
         return self.app if self.config.cors_origins else Front(Hot(self.core), self.app)
@@ -103,7 +104,7 @@ class ControlPlaneServer:
         port = config.internal_port if config.internal_port is not None else config.port
         sock = bind(config.internal_host or config.host, 8000 if port is None else port)
         try:
-            server = AsgiServer(self._front(), sock, ws_max_size=LARGEST_FRAME, ws_ping_interval=None)
+            server = AsgiServer(self.front(), sock, ws_max_size=LARGEST_FRAME, ws_ping_interval=None)
             if not config.port:
                 self.config.port = server.port
             async with self, server:

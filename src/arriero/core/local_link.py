@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from arriero.core.core import Core
 from arriero.core.links import Link
 from arriero.types.errors import Fenced
 from arriero.types.link import Event, Grant, Hello, OnOpen, Report, Stop
+
+T = TypeVar("T")
 
 #: A worker beside the control plane needs no lease: they end together.
 FOR_EVER = 1e9
@@ -19,24 +23,23 @@ class LocalLink:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._link: Link | None = None
+        self._requests: set[asyncio.Task[Any]] = set()
 
     async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
         self._link, welcome = await self._core.links.attach(hello(), on_stop, local=True)
         on_open(welcome)
 
     async def claim(self, free: int) -> list[Grant]:
-        return await self._core.claims.claim(self._attached(), free)
+        return await self._whole(self._core.claims.claim(self._attached(), free))
 
     async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
-        await self._core.claims.emit(self._attached(), item_id, token, events)
+        await self._whole(self._core.claims.emit(self._attached(), item_id, token, events))
 
     async def report(self, report: Report) -> list[Grant]:
-        link = self._attached()
-        await self._core.claims.report(link, report)
-        return await self._core.claims.claim_more(link, report.free)
+        return await self._whole(self._report(self._attached(), report))
 
     async def release(self, tokens: dict[str, str]) -> None:
-        await self._core.claims.release(self._attached(), tokens)
+        await self._whole(self._core.claims.release(self._attached(), tokens))
 
     def renew(self, worker_id: str) -> float:
         return FOR_EVER
@@ -45,6 +48,17 @@ class LocalLink:
         link, self._link = self._link, None
         if link is not None and self._core.started:
             await self._core.links.leave(link)
+
+    async def _report(self, link: Link, report: Report) -> list[Grant]:
+        await self._core.claims.report(link, report)
+        return await self._core.claims.claim_more(link, report.free)
+
+    async def _whole(self, request: Coroutine[Any, Any, T]) -> T:
+        """Have the request done as a whole, even when the worker that made it is cancelled."""
+        task = asyncio.get_running_loop().create_task(request)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        return await asyncio.shield(task)
 
     def _attached(self) -> Link:
         if self._link is None or not self._core.started:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 from pydantic import BaseModel
 
+from arriero.client import nearby
 from arriero.control_plane import ControlPlaneServer
 from arriero.deploy.near import announced
 from arriero.deploy.together import together
@@ -66,8 +67,9 @@ async def _started(server: SimpleMessageQueueServer, task: asyncio.Task[None]) -
 
 async def _run(server: ControlPlaneServer) -> None:
     consume = await server.register_to_message_queue()
-    with announced(server):
+    with announced(server), ExitStack() as around:
         async with together() as parts:
             parts.create_task(server.launch_server(), name="control plane server")
             await server.started.wait()
+            around.enter_context(nearby.announced(server.url, server.front()))
             parts.create_task(consume(), name="control plane messages")

@@ -1,0 +1,90 @@
+"""Control planes that run in the caller's own event loop: they are asked without a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote
+
+from arriero.client.requests import Request
+from arriero.client.tracing import traceparent
+from arriero.types.errors import ProtocolError
+
+ASGIApp = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
+
+
+class Nearby:
+    """An ASGI application that answers requests of this event loop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._asked: set[asyncio.Task[tuple[int, bytes]]] = set()
+
+    async def exchange(self, request: Request[Any]) -> tuple[int, bytes]:
+        """Status and body of the answer. As over a network, what was asked goes on when the caller is cancelled."""
+        task = asyncio.get_running_loop().create_task(self._ask(request))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        return await asyncio.shield(task)
+
+    async def _ask(self, request: Request[Any]) -> tuple[int, bytes]:
+        answer: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": request.body or b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            answer.append(message)
+
+        await self._app(_scope(request), receive, send)
+        if not answer:
+            raise ProtocolError(f"{request.name} was not answered")
+        return answer[0]["status"], b"".join(message.get("body", b"") for message in answer[1:])
+
+
+_near: dict[str, tuple[asyncio.AbstractEventLoop, Nearby]] = {}
+
+
+@contextmanager
+def announced(url: str, app: ASGIApp) -> Iterator[None]:
+    """Requests of this event loop to ``url`` are answered by the application meanwhile."""
+    _near[url] = asyncio.get_running_loop(), Nearby(app)
+    try:
+        yield
+    finally:
+        _near.pop(url, None)
+
+
+def find(url: str) -> Nearby | None:
+    """Who answers for that address in the running event loop."""
+    if not _near or (known := _near.get(url)) is None:
+        return None
+    loop, nearby = known
+    return nearby if loop is asyncio.get_running_loop() else None
+
+
+def _scope(request: Request[Any]) -> dict[str, Any]:
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in request.headers.items()]
+    if (trace := traceparent()) is not None:
+        headers.append((b"traceparent", trace.encode()))
+    headers.append((b"content-length", b"%d" % len(request.body or b"")))
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": "http",
+        "path": _decoded(request.path),
+        "raw_path": request.path.encode(),
+        "root_path": "",
+        "query_string": request.query.encode(),
+        "headers": headers,
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", 0),
+    }
+
+
+def _decoded(path: str) -> str:
+    return unquote(path) if "%" in path else path
