@@ -13,6 +13,8 @@ from arriero.types.errors import ArrieroError, ControlPlaneUnavailable
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
+#: How much longer each pause is: short enough that a part which comes late is met soon.
+GROWTH = 1.5
 #: Seconds of trouble after which the log says what is waited for.
 TELL_AFTER = 1.0
 
@@ -91,7 +93,7 @@ class Patience:
     def _wanted(self, trouble: Trouble) -> float:
         if self._troubles == 0 and trouble.kind is Kind.DROPPED:
             return 0.0  # most often a connection that idled for too long; a new one will do
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._troubles, 10)) * (0.5 + self._chance() / 2)
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * GROWTH ** min(self._troubles, 10)) * (0.5 + self._chance() / 2)
         asked = trouble.error.retry_after if trouble.error is not None else None
         return max(pause, asked * (1.0 + self._chance() / 10)) if asked is not None else pause
 
@@ -106,7 +108,9 @@ class Outage:
 
     def met(self, trouble: Trouble, began: float, now: float, limit: float | None) -> None:
         """An attempt that began then has failed now; its call goes on for ``limit`` seconds in all."""
-        self.since = began if self.since is None else self.since
+        if self.since is None:
+            # What was dropped may have been a long wait in good order; what was never answered was not.
+            self.since = now if trouble.kind in (Kind.DROPPED, Kind.BUSY) else began
         _log.debug("The control plane at %s %s.", self._url, trouble.reason)
         if self._told or now - self.since < TELL_AFTER:
             return

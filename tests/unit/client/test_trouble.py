@@ -30,19 +30,23 @@ def busy(retry_after: float) -> Trouble:
     return trouble
 
 
-def test_pauses_double_from_50_ms_to_1_s() -> None:
+def test_pauses_grow_by_half_from_50_ms_to_1_s() -> None:
     patience = Patience(URL, None, 0.0, most)
-    assert [patience.pause(REFUSED, 0.0) for _ in range(7)] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    pauses = [patience.pause(REFUSED, 0.0) for _ in range(20)]
+    assert pauses[:3] == pytest.approx([0.05, 0.075, 0.1125])
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 1.0
 
 
 def test_jitter_shortens_a_pause_by_half_at_most() -> None:
-    patience = Patience(URL, None, 0.0, none)
-    assert [patience.pause(REFUSED, 0.0) for _ in range(6)] == [0.025, 0.05, 0.1, 0.2, 0.4, 0.5]
+    shortest, longest = Patience(URL, None, 0.0, none), Patience(URL, None, 0.0, most)
+    for _ in range(10):
+        assert shortest.pause(REFUSED, 0.0) == longest.pause(REFUSED, 0.0) / 2
 
 
 def test_a_dropped_connection_is_replaced_at_once_but_only_the_first_time() -> None:
     patience = Patience(URL, None, 0.0, most)
-    assert [patience.pause(DROPPED, 0.0) for _ in range(3)] == [0.0, 0.1, 0.2]
+    assert [patience.pause(DROPPED, 0.0) for _ in range(3)] == pytest.approx([0.0, 0.075, 0.1125])
 
 
 def test_without_a_limit_patience_never_ends() -> None:
@@ -52,7 +56,7 @@ def test_without_a_limit_patience_never_ends() -> None:
 
 def test_the_last_pause_ends_with_the_limit() -> None:
     patience = Patience(URL, 5.0, 100.0, most)
-    for _ in range(6):
+    for _ in range(10):
         patience.pause(REFUSED, 100.0)
     assert patience.pause(REFUSED, 104.75) == 0.25
 
@@ -105,6 +109,20 @@ def test_an_outage_is_told_once_after_a_second_and_once_when_it_is_over(caplog: 
     outage.over()
     outage.over()
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_the_end_of_a_long_wait_is_not_a_long_outage(caplog: pytest.LogCaptureFixture) -> None:
+    outage = Outage(URL)
+    outage.met(DROPPED, 0.0, 30.0, None)
+    outage.met(REFUSED, 30.5, 30.5, None)
+    assert caplog.records == []
+    outage.met(REFUSED, 31.0, 31.0, None)
+    assert "connection refused" in caplog.records[0].getMessage()
+
+
+def test_a_request_without_an_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    Outage(URL).met(Trouble(Kind.SILENT, "does not answer in time"), 0.0, 60.0, None)
+    assert "does not answer" in caplog.records[0].getMessage()
 
 
 def test_a_short_outage_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
