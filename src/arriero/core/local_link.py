@@ -27,6 +27,7 @@ class LocalLink:
 
     async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
         self._link, welcome = await self._core.links.attach(hello(), on_stop, local=True)
+        welcome.renew_every = 0.0
         on_open(welcome)
 
     async def claim(self, free: int) -> list[Grant]:

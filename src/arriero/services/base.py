@@ -23,8 +23,13 @@ from arriero.types.serving import AsgiServer, bind
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
 
     from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
+
+
+#: Seconds that a worker gets to connect before the service's own routes are served.
+HEAD_START = 0.5
 
 
 @dataclass(slots=True)
@@ -234,11 +239,25 @@ class BaseService:
         options = self.options
         port = options.internal_port if options.internal_port is not None else options.port
         sock = bind(options.internal_host or options.host or "127.0.0.1", port or 0)
-        server = AsgiServer(self.app, sock)
+        server = AsgiServer(self._serve, sock, lifespan="off")
         if not options.port:
             options.host, options.port = server.host, server.port
-        async with server:
-            await self.processing_loop()
+        async with self._shared_worker() as work:
+            await self._head_start(work)
+            async with server:
+                await asyncio.shield(work)
+
+    async def _head_start(self, work: asyncio.Task[None]) -> None:
+        """Work comes first: the server loads what it needs once the worker is connected, or after a moment."""
+        ready = asyncio.ensure_future(self.ready.wait())
+        await asyncio.wait({ready, work}, timeout=HEAD_START, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, made when somebody asks, and away from the loop, for it takes a while to load."""
+        if self._app is None:
+            await asyncio.to_thread(lambda: self.app)
+        await self.app(scope, receive, send)
 
     @property
     def app(self) -> FastAPI:

@@ -33,9 +33,9 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     def start(self, every: float) -> None:
-        """Renew every so many seconds, from the first item on."""
+        """Renew every so many seconds, from the first item on; 0 is for a worker that needs no lease."""
         self._every = every
-        if self._thread is None:
+        if self._thread is None and every > 0:
             self._thread = threading.Thread(target=self._run, name="arriero lease", daemon=True)
             self._thread.start()
 

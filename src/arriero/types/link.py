@@ -109,7 +109,9 @@ class Bye(msgspec.Struct, kw_only=True, tag="bye"):
 
 
 class Welcome(msgspec.Struct, kw_only=True, omit_defaults=True, tag="welcome"):
-    """Answers :class:`Hello`. ``stop`` lists held items whose token is no longer good. Lengths are in seconds."""
+    """Answers :class:`Hello`. ``stop`` lists held items whose token is no longer good. Lengths are in seconds;
+    ``renew_every`` 0 says that the lease needs no renewal.
+    """
 
     link_id: str
     lease: float
