@@ -35,7 +35,8 @@ All errors are classes of one tree in `arriero.types.errors`. Over HTTP and in a
 def main() -> int:
     stale = [path for path, text in pages() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
-        print(*(f"{path} is out of date: run python -m tools.reference" for path in stale), sep="\n")
+        for path in stale:
+            print(f"{path} is out of date: run python -m tools.reference")
         return 1 if stale else 0
     for path, text in pages():
         path.parent.mkdir(parents=True, exist_ok=True)
