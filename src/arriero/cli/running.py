@@ -12,6 +12,8 @@ from typing import Any
 def run(part: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
     """Run until it ends or SIGINT or SIGTERM asks it to drain; a second signal ends it at once."""
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if log_level != "debug":
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_until_signalled(part))
 

@@ -21,7 +21,7 @@ Talk = Generator[requests.Request[Ended | None], Ended | None, str]
 def call_of(session_id: str, service: str, arguments: dict[str, Any]) -> requests.Submission:
     """The task that runs a service with these arguments; ``NotJSON`` when they are none."""
     return requests.Submission(
-        input=encode_json(arguments, f"the arguments for service {service!r}").decode(),
+        input=encode_json(arguments, f"the input for service {service!r}").decode(),
         task_id=requests.new_task_id(session_id),
         session_id=session_id,
         service_id=service,
