@@ -13,7 +13,7 @@ from arriero.client.requests import Request
 from arriero.client.runs import Talk
 from arriero.client.settings import ClientSettings, default_settings
 from arriero.client.streams import Entry, Following
-from arriero.client.trouble import Kind, Patience, Trouble, shown
+from arriero.client.trouble import Kind, Outage, Patience, Trouble, shown
 from arriero.types.errors import ArrieroError, ConfigurationError, ControlPlaneUnavailable
 
 if TYPE_CHECKING:
@@ -41,20 +41,17 @@ class AsyncCaller:
             await asyncio.sleep(request.pause)
         patience = Patience(self._shown, self.timeout, since)
         while True:
-            near = nearby.find(self.url)
-            if near is not None:
-                return request.parse(*await near.exchange(request))
-            pool = await self._pool_here()
+            asked = nearby.find(self.url) or await self._pool_here()
             began = time.monotonic()
             try:
-                status, body = await pool.exchange(request, self._left(since, began))
+                status, body = await asked.exchange(request, self._left(since, began))
                 result = request.parse(status, body)
             except (Trouble, ArrieroError) as error:
-                trouble = _passing(error, pool)
+                trouble = _passing(error, asked.outage)
             else:
-                pool.outage.over()
+                asked.outage.over()
                 return result
-            pool.outage.met(trouble, began, time.monotonic(), self.timeout)
+            asked.outage.met(trouble, began, time.monotonic(), self.timeout)
             try:
                 pause = patience.pause(trouble, time.monotonic())
             except ControlPlaneUnavailable:
@@ -98,7 +95,7 @@ class AsyncCaller:
                             if entry.kind == "end":
                                 return
             except (Trouble, ArrieroError) as error:
-                trouble = _passing(error, pool)
+                trouble = _passing(error, pool.outage)
             pool.outage.met(trouble, began, time.monotonic(), self.timeout)
             await asyncio.sleep(following.lost(trouble, time.monotonic()))
 
@@ -126,11 +123,11 @@ class AsyncCaller:
         return None if self.timeout is None else since + self.timeout - now
 
 
-def _passing(error: Trouble | ArrieroError, pool: Pool) -> Trouble:
+def _passing(error: Trouble | ArrieroError, outage: Outage) -> Trouble:
     """The trouble that may pass; an error that is final is raised."""
     trouble = error if isinstance(error, Trouble) else Trouble.in_answer(error)
     if trouble is None:
-        pool.outage.over()
+        outage.over()
         raise error
     return trouble
 

@@ -9,7 +9,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from arriero.client.requests import Request
+from arriero.client.settings import answer_within, default_settings
 from arriero.client.tracing import traceparent
+from arriero.client.trouble import Kind, Outage, Trouble
 from arriero.types.errors import ProtocolError
 
 ASGIApp = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
@@ -18,18 +20,13 @@ ASGIApp = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any]
 class Nearby:
     """An ASGI application that answers requests of this event loop."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, url: str, app: ASGIApp) -> None:
+        self.outage = Outage(url)
         self._app = app
-        self._asked: set[asyncio.Task[tuple[int, bytes]]] = set()
+        self._asked: set[asyncio.Future[None]] = set()
 
-    async def exchange(self, request: Request[Any]) -> tuple[int, bytes]:
+    async def exchange(self, request: Request[Any], left: float | None) -> tuple[int, bytes]:
         """Status and body of the answer. As over a network, what was asked goes on when the caller is cancelled."""
-        task = asyncio.get_running_loop().create_task(self._ask(request))
-        self._asked.add(task)
-        task.add_done_callback(self._asked.discard)
-        return await asyncio.shield(task)
-
-    async def _ask(self, request: Request[Any]) -> tuple[int, bytes]:
         answer: list[Any] = []
 
         async def receive() -> dict[str, Any]:
@@ -38,7 +35,15 @@ class Nearby:
         async def send(message: Any) -> None:
             answer.append(message)
 
-        await self._app(_scope(request), receive, send)
+        task = asyncio.ensure_future(self._app(_scope(request), receive, send))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+        within = answer_within(default_settings(), request.wait, left)
+        done, _ = await asyncio.wait((task,), timeout=within)
+        if not done:
+            raise Trouble(Kind.SILENT, "does not answer in time")
+        if (error := task.exception()) is not None and not answer:
+            raise error
         if not answer:
             raise ProtocolError(f"{request.name} was not answered")
         return answer[0]["status"], b"".join(message.get("body", b"") for message in answer[1:])
@@ -50,7 +55,7 @@ _near: dict[str, tuple[asyncio.AbstractEventLoop, Nearby]] = {}
 @contextmanager
 def announced(url: str, app: ASGIApp) -> Iterator[None]:
     """Requests of this event loop to ``url`` are answered by the application meanwhile."""
-    _near[url] = asyncio.get_running_loop(), Nearby(app)
+    _near[url] = asyncio.get_running_loop(), Nearby(url, app)
     try:
         yield
     finally:

@@ -41,6 +41,17 @@ class ClientSettings(BaseSettings):
     stream_silence: float = Field(default=60.0, gt=0)
 
 
+#: Seconds beyond a wait within which its answer must come, and beyond the limit of the whole call.
+ANSWER_AFTER_WAIT = 5.0
+ANSWER_AFTER_LIMIT = 0.5
+
+
+def answer_within(settings: ClientSettings, wait: float | None, left: float | None) -> float:
+    """Seconds that one attempt may take, which waits for ``wait`` seconds, of a call that has ``left`` seconds."""
+    total = settings.answer_timeout if wait is None else wait + ANSWER_AFTER_WAIT
+    return total if left is None else min(total, max(left, 0.0) + ANSWER_AFTER_LIMIT)
+
+
 @cache
 def default_settings() -> ClientSettings:
     """The settings of this process's environment, read once."""

@@ -19,14 +19,11 @@ import aiohttp
 from yarl import URL
 
 from arriero.client.requests import SUCCESS, Request
-from arriero.client.settings import ClientSettings
+from arriero.client.settings import ClientSettings, answer_within
 from arriero.client.tracing import traceparent
 from arriero.client.trouble import Kind, Outage, Trouble, shown
 from arriero.types.errors import ArrieroError, ConfigurationError, ControlPlaneUnavailable, ProtocolError
 
-#: Seconds beyond a wait within which its answer must come, and beyond the limit of the whole call.
-ANSWER_AFTER_WAIT = 5.0
-ANSWER_AFTER_LIMIT = 0.5
 #: With this part of the connections in use, waits are this short, so that requests take turns.
 CROWDED = 0.75
 CROWDED_WAIT = 1.0
@@ -250,10 +247,7 @@ def _url(text: str) -> URL:
 
 
 def _timeout(settings: ClientSettings, wait: float | None, left: float | None) -> aiohttp.ClientTimeout:
-    total = settings.answer_timeout if wait is None else wait + ANSWER_AFTER_WAIT
-    if left is not None:
-        total = min(total, max(left, 0.0) + ANSWER_AFTER_LIMIT)
-    return _client_timeout(math.ceil(total * 10) / 10, settings.connect_timeout)
+    return _client_timeout(math.ceil(answer_within(settings, wait, left) * 10) / 10, settings.connect_timeout)
 
 
 @lru_cache(maxsize=1024)
