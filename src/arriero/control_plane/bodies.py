@@ -16,16 +16,19 @@ DIGITS = 18
 T = TypeVar("T")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body, or :class:`PayloadTooLarge` as soon as it is known to exceed the limit."""
+async def read_body(request: Request, limit: int, setting: str = "") -> bytes:
+    """The whole body, or :class:`PayloadTooLarge` as soon as it is known to exceed the limit.
+
+    ``setting`` is named in the error as what the limit follows from.
+    """
     declared = request.headers.get("content-length", "0").encode("latin-1")
-    return await read_chunks(request.receive, declared, limit)
+    return await read_chunks(request.receive, declared, limit, setting)
 
 
-async def read_chunks(receive: Receive, declared: bytes, limit: int) -> bytes:
+async def read_chunks(receive: Receive, declared: bytes, limit: int, setting: str = "") -> bytes:
     """The same from the server's own channel; ``declared`` is the length that the headers name."""
     if declared.isdigit() and (len(declared) > DIGITS or int(declared) > limit):
-        raise _too_large(declared.decode()[:DIGITS], limit)
+        raise _too_large(declared.decode()[:DIGITS], limit, setting)
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -35,7 +38,7 @@ async def read_chunks(receive: Receive, declared: bytes, limit: int) -> bytes:
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > limit:
-            raise _too_large(str(size), limit)
+            raise _too_large(str(size), limit, setting)
         if not message.get("more_body"):
             return b"".join(chunks)
 
@@ -50,5 +53,6 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T], what: str) -> T:
         raise InvalidInput(f"{what} cannot be read: {type(error).__name__}") from error
 
 
-def _too_large(size: str, limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"the request has {size} bytes; the limit is {limit} bytes", limit=limit)
+def _too_large(size: str, limit: int, setting: str) -> PayloadTooLarge:
+    by = f", which follows from {setting}" if setting else ""
+    return PayloadTooLarge(f"the request has {size} bytes; the limit is {limit} bytes{by}", limit=limit)

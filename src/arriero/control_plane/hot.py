@@ -14,7 +14,7 @@ from arriero.control_plane.answers import error_bytes, result_view
 from arriero.control_plane.bodies import parse, read_chunks
 from arriero.core.core import Core
 from arriero.core.records import TaskRecord
-from arriero.core.tasks import Submission, too_large
+from arriero.core.tasks import MAX_INPUT, Submission, too_large
 from arriero.types.errors import ArrieroError, InvalidInput
 from arriero.types.ids import id_from
 
@@ -93,7 +93,7 @@ class Hot:
                 key = value.decode("latin-1")
             elif name in TRACE_HEADERS:
                 trace[name.decode()] = value.decode("latin-1")
-        body = await read_chunks(receive, declared, ESCAPED * limit + BESIDES)
+        body = await read_chunks(receive, declared, ESCAPED * limit + BESIDES, MAX_INPUT)
         submission = parse(body, _submission, "the task")
         if len(body) > limit and (size := len(submission.input.encode())) > limit:
             raise too_large(size, limit)

@@ -17,6 +17,7 @@ from arriero.control_plane.hot import MAX_KEY
 from arriero.control_plane.streaming import cursor, ndjson, server_sent
 from arriero.core.core import Core
 from arriero.core.services import from_definition, to_definition
+from arriero.core.tasks import MAX_INPUT
 from arriero.types.errors import InvalidInput, Unavailable
 from arriero.types.messages import QueueMessage
 from arriero.types.services import ServiceDefinition
@@ -130,7 +131,7 @@ def session_routes(core: Core) -> APIRouter:
     @routes.post("/{session_id}/state")
     async def update_state(session_id: str, request: Request) -> None:
         """Merge the keys of a JSON object into the state."""
-        body = await read_body(request, core.kernel.config.max_input)
+        body = await read_body(request, core.kernel.config.max_input, MAX_INPUT)
         await core.sessions.update_state(session_id, parse(body, _state, "the state"))
 
     return routes

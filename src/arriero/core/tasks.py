@@ -27,6 +27,8 @@ from arriero.types.tasks import TaskStatus
 
 #: How often a change is decided again when another got in between, before it is given up as a conflict.
 TRIES = 20
+#: How errors name the setting that limits inputs.
+MAX_INPUT = "max_input of ControlPlaneConfig, CONTROL_PLANE_MAX_INPUT"
 #: The longest deadline, in seconds.
 LONGEST = 1e9
 
@@ -78,9 +80,11 @@ class Tasks:
         raise StateConflict(f"task {record.id!r} could not be stored for all the changes to its session; try again")
 
     async def get(self, session_id: str | None, task_id: str) -> TaskRecord:
-        """The task; one that belongs to another session is unknown."""
+        """The task; one that belongs to another session is unknown. Errors: ``UnknownSession``, ``UnknownTask``."""
         loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
         if loaded is None or session_id not in (None, loaded.record.session_id):
+            if session_id is not None:
+                await self._require_session(session_id)
             where = f" in session {session_id[:80]!r}" if session_id is not None else ""
             raise UnknownTask(f"there is no task {task_id[:80]!r}{where}; GET /sessions/<session>/tasks lists them")
         return loaded.record
@@ -228,8 +232,7 @@ def fingerprint(session_id: str, submission: Submission) -> str:
 def too_large(size: int, limit: int) -> PayloadTooLarge:
     """The error for an input beyond the limit."""
     return PayloadTooLarge(
-        f"the input has {size} bytes; the limit is {limit} bytes (setting max_input of ControlPlaneConfig, "
-        "CONTROL_PLANE_MAX_INPUT)",
+        f"the input has {size} bytes; the limit is {limit} bytes (setting {MAX_INPUT})",
         size=size,
         limit=limit,
     )
