@@ -11,7 +11,7 @@ from arriero.state_stores.base import Committed, Document, Entry, Head, Op, Stat
 from arriero.state_stores.database import Database
 from arriero.state_stores.limits import bounded, check_name
 from arriero.state_stores.owner import Owner, Read, Write, Written, settle
-from arriero.state_stores.plans import Place, plan_of
+from arriero.state_stores.plans import Group, Place, plan_of
 from arriero.state_stores.recent import Recent
 from arriero.state_stores.stats import StoreStats
 from arriero.state_stores.watchers import Watchers
@@ -131,8 +131,16 @@ class SqliteStore(StateStore):
             self._heads.keep(log, change.head)
             self._watchers.tell(log, change.head)
         for answer, outcome in written.answers:
+            if isinstance(outcome, Committed):
+                self._learn_untouched(group, outcome.heads)
             settle(answer, outcome)
         self._count(written)
+
+    def _learn_untouched(self, group: Group, heads: dict[str, Head]) -> None:
+        """A commit that names a log without adding to it tells how far that has come."""
+        for log, head in heads.items():
+            if log not in group.logs:
+                self._heads.keep(log, head)
 
     def _count(self, written: Written) -> None:
         conflicts = sum([isinstance(outcome, Conflict) for _, outcome in written.answers])
