@@ -27,7 +27,7 @@ BUSY = 5.0
 #: ``temp_store``: a statement of many rows notes what it changes, in case it fails half-way; in memory, not in a file.
 PRAGMAS = (
     "synchronous = FULL",
-    "cache_size = -8192",
+    "cache_size = -4096",
     "wal_autocheckpoint = 4000",
     "temp_store = MEMORY",
     "secure_delete = OFF",

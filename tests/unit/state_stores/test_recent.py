@@ -39,6 +39,14 @@ def test_a_value_too_large_is_not_kept_and_neither_is_what_it_replaces() -> None
     assert kept(cache, "ab") == "b"
 
 
+def test_a_value_replaced_takes_no_room_any_more() -> None:
+    cache = recent()
+    cache.keep("a", b"1")
+    for _ in range(100):
+        cache.keep("b", b"x" * 100)
+    assert kept(cache, "ab") == "ab"
+
+
 def test_a_cache_of_nothing_keeps_nothing() -> None:
     cache = recent(most=0)
     cache.keep("a", b"1")
