@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 from pydantic import BaseModel, ValidationError
-from workflows import Workflow
-from workflows.events import StartEvent
 
 from arriero.types.errors import InvalidInput
 from arriero.types.jsonvalue import MAX_DEPTH
+
+if TYPE_CHECKING:  # the engine is heavy, and reading a text does not need it
+    from workflows import Workflow
+    from workflows.events import StartEvent
 
 EXPECTED = 'a JSON object with the arguments of the run, such as {"name": "value"}'
 
@@ -58,7 +60,7 @@ def _depth(value: Any) -> int:
 
 
 def start_event(workflow: Workflow, arguments: Mapping[str, Any]) -> StartEvent:
-    """The workflow's start event; :class:`InvalidInput` names every argument that is missing or wrong, and the valid ones."""
+    """The workflow's start event; :class:`InvalidInput` names what is missing or wrong in it, and what is valid."""
     cls = workflow.start_event_class
     # These would overwrite what the event keeps for itself.
     own = sorted({"self", *cls.__private_attributes__} & arguments.keys())

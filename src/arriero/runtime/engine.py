@@ -1,12 +1,12 @@
 """The seam under the workflow engine: all that its public interface does not promise, and nothing else.
 
-Written against llama-index-workflows 2.26. What it gains, measured over a run of one empty step: the engine looks up the
-steps of a workflow by `inspect.getmembers` four times a run (remembered here: a quarter of the time); it keeps a handler, a
-context and two tasks for who started the run from outside (not made here: a fifth); it builds spans and their events when
-nobody listens (skipped then: a fifth).
-
-Where the engine is not the one expected, everything still works by its public interface, only slower (:mod:`public`).
+Written against llama-index-workflows 2.26. What it gains in a run of one empty step: the engine looks up the steps of
+a workflow by `inspect.getmembers` four times a run, which are remembered here; it makes a handler, a context and two
+tasks for whoever follows the run from outside, which are not needed here; and it builds spans and their events when
+nobody listens to them. Where the engine is not the one expected, all still works by its public interface, only slower.
 """
+
+# ruff: noqa: SLF001  # this module is where the engine's inside is known, so that no other has to
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ from workflows.runtime.types.plugin import (
     InternalRunAdapter,
     RegisteredWorkflow,
     RunContext,
-    Runtime,
     run_context,
 )
 

@@ -8,8 +8,7 @@ from typing import Any
 class StepFailed(Exception):
     """A step of a workflow raised, and its own retries are used up.
 
-    ``cause`` is what it raised, ``step`` the step's name, ``attempts`` how often it was tried (None: it was not the step
-    that gave up, but the engine).
+    ``cause`` is what it raised, ``step`` the step's name, ``attempts`` how often it was tried, if the engine counted.
     """
 
     def __init__(self, step: str, cause: BaseException, attempts: int | None = None) -> None:

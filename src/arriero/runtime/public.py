@@ -1,11 +1,10 @@
-"""Runs by the engine's public interface: for workflows with a `run()` or a runtime of their own, and for other engines."""
+"""Runs by the engine's public interface: for workflows with a `run()` or a runtime of their own, or another engine."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from workflows import Context, Workflow
@@ -17,15 +16,14 @@ from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream
 from arriero.types.errors import InvalidInput
 
-logger = logging.getLogger(__name__)
-
-#: Seconds that a run is given to end after it was cancelled: the engine waits 0.5 s for its steps.
-GRACE = 1.0
+#: Seconds that a run is given to end when it is cancelled: the engine gives its steps 0.5 s.
+GRACE = 0.7
 #: Seconds for events that are on their way when a run has ended without a word of it in its stream.
 LAST_EVENTS = 0.1
 RESERVED = frozenset({"ctx", "start_event", "run_id"})
 
-_live: set[asyncio.Task[Any]] = set()
+#: The tasks of runs under way.
+live: set[asyncio.Task[Any]] = set()
 
 
 class PublicEngine:
@@ -41,15 +39,13 @@ class PublicEngine:
         """Run from a start event, or with the arguments of the workflow's own `run()`; gives what awaiting it gives."""
         if not isinstance(start, StartEvent):
             self._check(start)
-        task = asyncio.create_task(self._drive(start, stream, session), name=f"run of {type(self._workflow).__name__}")
-        _live.add(task)
-        task.add_done_callback(_settled)
-        stream.on_fault = task.cancel
-        try:
-            await asyncio.wait({task})
-        finally:
-            await self._stop(task)
-        return None if stream.fault is not None else task.result()
+        context: Context[Any] = Context(self._workflow, serializer=session.serializer)
+        if session.kept is not None:
+            await context.store.set_state(session.kept)
+        running = self._begin(start, context)
+        value = await (_follow(running, stream) if isinstance(running, WorkflowHandler) else running)
+        session.adopt(context.store)
+        return value
 
     def _check(self, arguments: Mapping[str, Any]) -> None:
         try:
@@ -60,23 +56,6 @@ class PublicEngine:
         if reserved := sorted(RESERVED & arguments.keys()):
             raise InvalidInput(f"the arguments {', '.join(reserved)} belong to the engine and cannot be given")
 
-    async def _stop(self, task: asyncio.Task[Any]) -> None:
-        if task.done():
-            return
-        task.cancel()
-        await asyncio.wait({task}, timeout=GRACE)
-        if not task.done():
-            logger.warning("The %s goes on although it was cancelled", task.get_name())
-
-    async def _drive(self, start: StartEvent | Mapping[str, Any], stream: RunStream, session: SessionState) -> Any:
-        context: Context[Any] = Context(self._workflow, serializer=session.serializer)
-        if session.kept is not None:
-            await context.store.set_state(session.kept)
-        running = self._begin(start, context)
-        value = await (self._follow(running, stream) if isinstance(running, WorkflowHandler) else running)
-        session.adopt(context.store)
-        return value
-
     def _begin(self, start: StartEvent | Mapping[str, Any], context: Context[Any]) -> Any:
         try:
             if isinstance(start, StartEvent):
@@ -86,22 +65,44 @@ class PublicEngine:
         except WorkflowRuntimeError as error:
             raise InvalidInput(str(error)) from error
 
-    async def _follow(self, handler: WorkflowHandler, stream: RunStream) -> Any:
-        reader = asyncio.create_task(_read(handler, stream))
-        try:
-            return await handler
-        finally:
+
+async def _follow(handler: WorkflowHandler, stream: RunStream) -> Any:
+    result = _held(_result(handler))
+    reader = _held(_read(handler, stream))
+    try:
+        await asyncio.wait({result, reader}, return_when=asyncio.FIRST_COMPLETED)
+        if stream.fault is None:
+            await asyncio.wait({result})
             await asyncio.wait({reader}, timeout=LAST_EVENTS)
-            reader.cancel()
-            await asyncio.wait({reader})
+    finally:
+        reader.cancel()
+        if not result.done():
+            # The engine's own way to cancel: it loses tasks if it is cancelled from outside while it waits.
+            await asyncio.wait({_held(handler.cancel_run(timeout=GRACE))}, timeout=GRACE)
+            result.cancel()
+        await asyncio.wait({reader, result}, timeout=LAST_EVENTS)
+    return None if stream.fault is not None else result.result()
+
+
+async def _result(handler: WorkflowHandler) -> Any:
+    return await handler
 
 
 async def _read(handler: WorkflowHandler, stream: RunStream) -> None:
     async for event in handler.stream_events():
         stream.publish(event)
+        if stream.fault is not None:
+            return
+
+
+def _held(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    task = asyncio.create_task(work)
+    live.add(task)
+    task.add_done_callback(_settled)
+    return task
 
 
 def _settled(task: asyncio.Task[Any]) -> None:
-    _live.discard(task)
+    live.discard(task)
     if not task.cancelled():
-        task.exception()  # it is raised to who waits, if anyone still does
+        task.exception()  # whoever waits for it still gets it

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from functools import partial
 from typing import Any, cast
 
 from workflows import Workflow
@@ -23,22 +24,27 @@ from workflows.runtime.types.ticks import TickCancelRun, WorkflowTick
 
 from arriero.runtime.failures import StepFailed
 from arriero.runtime.session import SessionState
-from arriero.runtime.stream import RunStream
+from arriero.runtime.stream import RunStream, nothing
 
 logger = logging.getLogger(__name__)
 
 #: Seconds that the steps of a run which is over are given to end after they were cancelled.
 GRACE = 0.5
 
-# Steps that did not end in time. They are held here, for a task that nothing holds may vanish in mid-work.
-_overdue: set[asyncio.Task[Any]] = set()
+#: Steps of runs that are over. They are held here, for a task that nothing holds may vanish in mid-work.
+overdue: set[asyncio.Task[Any]] = set()
+
+
+def _close(pending: PendingWorker, _: asyncio.Task[None]) -> None:
+    # The task may have been cancelled before it began, and its step never been awaited.
+    pending.coro.close()
 
 
 class Run(InternalRunAdapter):
     """Events go to ``stream``, the state is that of ``session``, ticks come by :meth:`send_event`.
 
-    Steps run in tasks of their own; the engine is given a future for each. So one that does not end when it is cancelled
-    holds up neither the engine nor who waits for the run, and every one is known here and ended by :meth:`end`.
+    Steps run in tasks of their own, and the engine is given a future for each: so a step that does not end when it is
+    cancelled holds up neither the engine nor whoever waits for the run, and :meth:`end` knows of every one.
     """
 
     def __init__(self, workflow: Workflow, run_id: str, stream: RunStream, session: SessionState) -> None:
@@ -66,13 +72,14 @@ class Run(InternalRunAdapter):
     async def end(self) -> None:
         """Nothing of the run is at work afterwards, save for steps that refuse to end, which is logged."""
         self._over = True
+        self._stream.on_fault = nothing
         await self.close()
         steps, self._ending = [task for task in self._ending if not task.done()], []
         if not steps:
             return
-        _overdue.update(steps)
+        overdue.update(steps)
         for task in steps:
-            task.add_done_callback(_overdue.discard)
+            task.add_done_callback(overdue.discard)
         _, late = await asyncio.wait(steps, timeout=GRACE)
         for task in late:
             logger.warning(
@@ -83,7 +90,7 @@ class Run(InternalRunAdapter):
         """The engine's word that the steps under way are no longer wanted."""
         for task, pending in self._working.values():
             task.cancel()
-            task.add_done_callback(lambda _, coro=pending.coro: coro.close())  # it may never have begun
+            task.add_done_callback(partial(_close, pending))
             self._ending.append(task)
         self._working.clear()
 

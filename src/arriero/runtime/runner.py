@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Runs under way. A run that waits without a timer is held by nothing else, and would vanish with the next collection.
-_live: set[Run] = set()
+#: Runs under way. A run that waits without a timer is held by nothing else, and would vanish with the next collection.
+live: set[Run] = set()
 
 
 class WorkflowRunner:
     """Runs a workflow.
 
-    The workflow is made ready once: its graph is checked (:class:`ConfigurationError`), its steps are remembered, and the
-    limit of 45 s that the engine sets by default, which nobody chose, is lifted. It can still be run by itself.
+    The workflow is made ready once: its graph is checked (:class:`ConfigurationError`), its steps are remembered, and
+    the limit of 45 s that the engine sets by default, which nobody chose, is lifted. It can still be run by itself.
     """
 
     def __init__(self, workflow: Workflow) -> None:
@@ -49,13 +49,13 @@ class WorkflowRunner:
         """Run once. ``context`` is what the session kept; the one that is given back is None if it stays as it is.
 
         ``on_event`` gets each event of the stream as a JSON object, and the name of its class, in order; the StopEvent
-        comes last, when all has gone well. It must not wait, and must not raise anything but an :class:`ArrieroError`.
+        comes last, when all has gone well. It must not wait; what it raises ends the run.
 
         Raises :class:`InvalidInput` before anything runs if the arguments do not fit, and :class:`StoreDamaged` if the
         context cannot be read; :class:`StepFailed` with the step and what it raised; :class:`TaskTimedOut` at the
         workflow's own limit; :class:`NotJSON` for a result, an event, or a value in the store that JSON cannot hold.
 
-        Cancelled, it cancels the steps, and ends when they have ended, at the latest after half a second.
+        Cancelled, it cancels the steps and ends when they have ended, or within a second if they refuse to.
         """
         session = SessionState(self._codec, context)
         with RunStream(on_event) as stream:
@@ -72,11 +72,11 @@ class WorkflowRunner:
         if self._engine is None:
             return await self._public.run(start, stream, session)
         run = self._engine.new_run(run_id, stream, session)
-        _live.add(run)
+        live.add(run)
         try:
             return await self._engine.run(run, start)
         finally:
-            _live.discard(run)
+            live.discard(run)
 
 
 def _attach(workflow: Workflow) -> Engine | None:

@@ -1,8 +1,8 @@
 """What a session keeps from one run to the next: the state in the workflow's store.
 
 It is kept as JSON. Pydantic models in it are marked with the name of their class, and come back only if the workflow
-declares that class: its events, its state, the models in their fields, and those of the serializer given to the workflow.
-Nothing is ever imported because its name is in the text.
+declares that class: its events, its state, the models in their fields, and the classes allowed by the serializer given
+to the workflow. Nothing is ever imported because its name is in the text.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 import msgspec
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from workflows import Workflow
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.context.state_store import DictState, InMemoryStateStore, StateStore, infer_state_type
@@ -102,7 +102,7 @@ class SessionCodec:
             return self._read(text)
         except _UNREADABLE as error:
             raise StoreDamaged(
-                f"the context that this session keeps for {self._name} cannot be read: {error}. "
+                f"the context that this session keeps for {self._name} cannot be read: {_said(error)}. "
                 "Use a new session, or run the version of the workflow that wrote it"
             ) from error
 
@@ -110,7 +110,9 @@ class SessionCodec:
         kept = msgspec.json.decode(text, type=Kept)
         cls = self.serializer.resolve_class(kept.type)
         if not issubclass(cls, self._type):
-            raise ValueError(f"it holds a {kept.type}, and the workflow's state is a {_name(self._type)}")
+            raise ValueError(  # noqa: TRY004  # the text is wrong, not the type of an argument
+                f"it holds a {kept.type}, and the workflow's state is a {_name(self._type)}"
+            )
         fields = dict(kept.fields)
         if issubclass(cls, DictState):
             fields["_data"] = {key: self.serializer.deserialize_value(tree) for key, tree in kept.data.items()}
@@ -152,7 +154,9 @@ class SessionCodec:
         try:
             self._read(text)
         except _UNREADABLE as error:
-            raise NotJSON(f"the state of {self._name} cannot be kept, it would not come back: {error}") from error
+            raise NotJSON(
+                f"the state of {self._name} cannot be kept, it would not come back: {_said(error)}"
+            ) from error
 
 
 class _CannotKeep(Exception):
@@ -206,6 +210,13 @@ class _Declared(JsonSerializer):
                 raise _CannotKeep(f"it holds a dict with the key {key!r}, and only text comes back as it was")
             if key in _MARKS:
                 raise _CannotKeep(f"it holds a dict with the key {key!r}, which marks objects")
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_url=False, include_input=False)
+        return "; ".join(f"{'.'.join(map(str, each['loc'])) or 'as a whole'}: {each['msg']}" for each in problems)
+    return f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _name(cls: type[Any]) -> str:

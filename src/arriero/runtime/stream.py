@@ -16,7 +16,7 @@ from workflows.events import (
 )
 
 from arriero.runtime.failures import StepFailed
-from arriero.types.errors import ArrieroError, NotJSON, TaskTimedOut
+from arriero.types.errors import NotJSON, TaskTimedOut
 from arriero.types.jsonvalue import to_json_value
 
 OnEvent = Callable[[dict[str, Any], str], None]
@@ -29,20 +29,20 @@ class RunStream:
     """The events of one run: the workflow's own go on as JSON, in order; the engine's say how the run ended.
 
     The last one, a StopEvent, goes on when :meth:`finish` is called, for until then the run may still fail. What cannot
-    go on is the run's ``fault``: it is kept, and ``on_fault`` called, once. As a context manager, a stream turns what the
-    engine raises into the error to raise.
+    go on is the run's ``fault``: it is kept, and ``on_fault`` called, once. As a context manager, a stream turns what
+    the engine raises into the error to raise.
     """
 
     def __init__(self, on_event: OnEvent) -> None:
         self._on_event = on_event
-        self.on_fault: Callable[[], object] = _nothing
+        self.on_fault: Callable[[], object] = nothing
         self.fault: BaseException | None = None
         self._failed: WorkflowFailedEvent | None = None
         self._timed_out: WorkflowTimedOutEvent | None = None
         self._stop: tuple[StopEvent, dict[str, Any]] | None = None
 
     def publish(self, event: Any) -> None:
-        """Take an event that the engine or a step published. It never raises an error of ours."""
+        """Take an event that the engine or a step published."""
         if isinstance(event, InternalDispatchEvent):
             return
         if isinstance(event, ENDINGS):
@@ -55,7 +55,7 @@ class RunStream:
                 self._stop = event, data
             else:
                 self._on_event(data, type(event).__name__)
-        except ArrieroError as error:
+        except Exception as error:  # noqa: BLE001  # the engine would only log it
             self.break_off(error)
 
     def break_off(self, fault: BaseException) -> None:
@@ -101,7 +101,7 @@ class RunStream:
 
 
 def event_data(event: Any) -> dict[str, Any]:
-    """An event as a JSON object, in the documented form of its ``model_dump``; :class:`NotJSON` names class and field."""
+    """An event as a JSON object, in the form of its ``model_dump``; :class:`NotJSON` names its class and the field."""
     if type(event) is StopEvent:
         result = event.result
         return {} if result is None else {"result": to_json_value(result, "the result of the run")}
@@ -123,5 +123,5 @@ def _time_limit(event: WorkflowTimedOutEvent) -> TaskTimedOut:
     )
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """No one has to be told."""

@@ -195,8 +195,8 @@ def _model(value: BaseModel, depth: int) -> Any:
     try:
         dumped = value.model_dump(mode="json")
     except (ValueError, TypeError, RecursionError) as error:  # pydantic's own serialization errors are ValueErrors
-        for name in type(value).model_fields:
-            _at(f".{name}", _convert, getattr(value, name, None), depth)
+        for name, item in (vars(value) | (value.__pydantic_extra__ or {}) | (value.__pydantic_private__ or {})).items():
+            _at(f".{name}", _convert, item, depth)
         raise _Unfit(value, f"which cannot be dumped: {error}") from None
     text = _encode_plain(dumped)
     if text is None:
