@@ -76,16 +76,14 @@ class Owner:
         self._requests.put(None)
 
     def _run(self) -> None:
-        try:
-            self._database.guarded(self._database.open)
-        except ArrieroError as error:
-            self._post(settle, self.opened, error)
-        else:
-            self._post(settle, self.opened, None)
-            while self._serve(self._take()):
-                pass
-            self._database.close()
-        self._post(settle, self.ended, None)
+        failure = self._done(self._database.open)
+        self._post(settle, self.opened, failure)
+        if failure is not None:
+            self._post(settle, self.ended, None)
+            return
+        while self._serve(self._take()):
+            pass
+        self._post(settle, self.ended, self._done(self._database.close))
 
     def _take(self) -> list[Read[Any] | Write | None]:
         requests = [self._requests.get()]

@@ -266,6 +266,16 @@ async def test_what_was_written_or_read_is_read_from_memory(path: Path) -> None:
         assert store.stats.reads == 3
 
 
+async def test_a_commit_that_names_a_log_tells_its_head(path: Path) -> None:
+    await fill(path, [Append("log", (b"1",)), Append("ended", (b"1",), end=True)])
+    async with SqliteStore(path) as store:
+        await store.commit([Append("log", ()), Append("new", ())])
+        assert [await store.head(log) for log in ("log", "new")] == [Head(1), Head(0)]
+        assert store.stats.reads == 0
+        await asyncio.gather(store.commit([Append("log", ())]), store.commit([Append("log", (b"2",))]))
+        assert await store.head("log") == Head(2)
+
+
 async def test_a_read_that_is_overtaken_by_a_commit_is_not_kept_over_it(path: Path) -> None:
     await fill(path, [Put("c", str(number), b"old") for number in range(MANY)], [Append("log", (b"1",))])
     async with SqliteStore(path) as store:
