@@ -1,8 +1,12 @@
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest_asyncio
 
-from tests.harness import Core
+from arriero import AsyncLlamaDeployClient
+from tests.harness import Core, Worker
+from tests.scenarios.flows import HERE
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -10,3 +14,19 @@ async def core() -> AsyncIterator[Core]:
     """One core in a process of its own, for the tests that do not mind what else it knows."""
     async with Core() as core:
         yield core
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def workers(core: Core) -> AsyncIterator[None]:
+    """The services ``greeting``, ``counting``, ``failing`` and ``double`` of that core, each in a process of its own."""
+    served = {"greeting": "Greeting", "counting": "Counting", "failing": "Failing", "double": "double"}
+    async with AsyncExitStack() as stack:
+        workers = [Worker(f"{HERE}:{name}", service=service, core=core) for service, name in served.items()]
+        await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
+        yield
+
+
+@pytest_asyncio.fixture
+async def client(core: Core, workers: None) -> AsyncIterator[AsyncLlamaDeployClient]:
+    async with core.client() as client:
+        yield client

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import io
 import math
 import os
 import threading
@@ -27,6 +28,8 @@ from arriero.types.errors import ArrieroError, ConfigurationError, ControlPlaneU
 #: With this part of the connections in use, waits are this short, so that requests take turns.
 CROWDED = 0.75
 CROWDED_WAIT = 1.0
+#: Bytes of a body from which on it is sent piece by piece, so that other requests get a turn meanwhile.
+LARGE = 256 * 1024
 
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -108,7 +111,7 @@ class Pool:
         return await self._session.request(
             request.method,
             _url(self._base + request.target),
-            data=request.body,
+            data=_data(request.body),
             headers=headers,
             timeout=timeout,
             allow_redirects=False,
@@ -239,6 +242,10 @@ def _base_of(url: str) -> str:
     if base.scheme not in ("http", "https") or not base.host or strange:
         raise ConfigurationError(f"{shown(url)!r} is no address of a control plane; give host and port")
     return str(base).rstrip("/")
+
+
+def _data(body: bytes | None) -> bytes | io.BytesIO | None:
+    return body if body is None or len(body) < LARGE else io.BytesIO(body)
 
 
 @lru_cache(maxsize=1024)

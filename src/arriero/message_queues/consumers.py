@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -98,7 +99,8 @@ class RemoteMessageConsumer(BaseMessageQueueConsumer):
         session = await self._pool.session()
         headers = {"content-type": "application/json"}
         try:
-            request = session.post(self.url, data=encode_message(message), headers=headers, allow_redirects=False)
+            body = BytesIO(encode_message(message))  # as bytes, a large one would be sent without a turn for others
+            request = session.post(self.url, data=body, headers=headers, allow_redirects=False)
             async with request as response:
                 if response.status not in OK:
                     text = (await response.content.read(QUOTED)).decode(errors="replace")
