@@ -52,7 +52,7 @@ async def server_sent(core: Core, task_id: str, after: int) -> AsyncIterator[byt
     finally:
         next_page.cancel()
         await asyncio.gather(next_page, return_exceptions=True)
-        await pages.aclose()  # type: ignore[attr-defined]  # an async generator
+        await pages.aclose()
 
 
 def _event(seq: int, value: bytes) -> bytes:

@@ -8,7 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from arriero.types.errors import StateConflict, Unavailable
+
 logger = logging.getLogger("arriero.core")
+
+#: Seconds until an action is tried again that the store did not take.
+AGAIN = 0.5
 
 
 class Background:
@@ -62,7 +67,7 @@ class Waits:
 
 
 class Agenda:
-    """One pending action for each key, done after a delay in seconds."""
+    """One pending action for each key, done after a delay in seconds, and again while the store does not take it."""
 
     def __init__(self, background: Background) -> None:
         self._background = background
@@ -84,13 +89,17 @@ class Agenda:
 
     def _fire(self, kind: str, key: str, action: Callable[[], Awaitable[None]]) -> None:
         self._handles.pop((kind, key), None)
-        self._background.start(_run(action), f"{kind} of {key}")
+        self._background.start(self._run(kind, key, action), f"{kind} of {key}")
+
+    async def _run(self, kind: str, key: str, action: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await action()
+        except (Unavailable, StateConflict) as error:
+            logger.warning("%s of %s is tried again: %s", kind, key, error)
+            if not self.has(kind, key):
+                self.after(AGAIN, kind, key, action)
 
     def clear(self) -> None:
         for handle in self._handles.values():
             handle.cancel()
         self._handles.clear()
-
-
-async def _run(action: Callable[[], Awaitable[None]]) -> None:
-    await action()

@@ -13,7 +13,7 @@ from arriero.core.kernel import Change, Kernel
 from arriero.core.lanes import Lanes
 from arriero.core.records import ItemRecord, Loaded, StreamEntry, TaskRecord
 from arriero.core.services import Services
-from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.errors import ArrieroError, ErrorInfo, Unavailable
 from arriero.types.tasks import TaskResult, TaskStatus
 
 FIRST_DELAY = 0.5
@@ -50,6 +50,8 @@ class Items:
         record.started_at = record.started_at or item.record.started_at
         try:
             decision = await self._decider.proceed(change, record, _result(record, verdict), verdict)
+        except Unavailable:
+            raise
         except ArrieroError as error:
             failed = Verdict(TaskStatus.FAILED, error=_told(error))
             decision = Decision(verdict=failed)
@@ -58,7 +60,7 @@ class Items:
     async def end_all(self, change: Change, task: Loaded[TaskRecord], verdict: Verdict) -> list[ItemRecord]:
         """End the task and every open item of it from outside; gives the items as they were."""
         before = []
-        for item_id in item_ids(task.record):
+        for item_id in reversed(item_ids(task.record)):  # followers leave their lane before its head does
             item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
             if item is not None and not item.record.ended:
                 before.append(copy.copy(item.record))
@@ -162,8 +164,8 @@ class Items:
 
 
 def item_ids(task: TaskRecord) -> list[str]:
-    """The ids of all items that were ever ordered for the task."""
-    return [task.id, *(f"{task.id}.{number}" for number in range(2, task.ordered + 1))][: task.ordered]
+    """The ids of all items that were ever ordered for the task. No task can have such an id, for the slash."""
+    return [task.id, *(f"{task.id}/{number}" for number in range(2, task.ordered + 1))][: task.ordered]
 
 
 def backoff(attempt: int, least: float | None, chance: float | None = None) -> float:

@@ -29,6 +29,7 @@ class Change:
         self.ops: list[Op] = []
         self.ready: list[tuple[str, str]] = []
         self.after: list[Callable[[], None]] = []
+        self.lanes: dict[str, records.Loaded[records.LaneRecord]] = {}
 
     def put(self, collection: str, key: str, record: object, expect: int | None = None) -> None:
         self.ops.append(Put(collection, key, records.encode(record), expect))

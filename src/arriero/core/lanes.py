@@ -7,12 +7,13 @@ import logging
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import ItemRecord, LaneRecord, Loaded
+from arriero.state_stores.base import Delete
 from arriero.types.errors import StoreDamaged
 
 logger = logging.getLogger("arriero.core")
 
-#: How many items that cannot be read are passed over at once.
-SKIPPED = 16
+#: How many followers are looked at together.
+PAGE = 16
 
 
 class Lanes:
@@ -26,42 +27,49 @@ class Lanes:
         if item.parallel:
             change.make_ready(item)
             return
-        lane, version = await self._lane(item)
-        if lane.head is None:
-            lane.head = item.id
+        lane = await self._lane(change, item)
+        if lane.record.head is None:
+            lane.record.head = item.id
             change.make_ready(item)
         else:
-            lane.queued += 1
-            item.place = lane.queued
-            change.put(names.lane_queue(_key(item)), f"{item.place:012d}", item.id)
-        change.put(names.LANES, _key(item), lane, expect=version)
+            lane.record.queued += 1
+            item.place = lane.record.queued
+            change.put(names.lane_queue(_key(item)), _place(item.place), item.id)
+        change.put(names.LANES, _key(item), lane.record, expect=lane.version)
 
     async def leave(self, change: Change, item: ItemRecord) -> None:
-        """The item has ended: the next one of its lane becomes ready."""
+        """The item has ended: the next one of its lane becomes ready.
+
+        Of several items that leave a lane in one change, the head is the last.
+        """
         if item.parallel:
             return
-        lane, version = await self._lane(item)
-        if lane.head == item.id:
-            lane.head = None
-            if lane.waiting > 0:
-                await self._advance(change, item, lane)
+        lane = await self._lane(change, item)
+        if lane.record.head == item.id:
+            lane.record.head = None
+            await self._advance(change, item, lane.record)
         elif item.place:
-            lane.taken += 1
-            change.delete(names.lane_queue(_key(item)), f"{item.place:012d}")
-        change.put(names.LANES, _key(item), lane, expect=version)
+            lane.record.taken += 1
+            change.delete(names.lane_queue(_key(item)), _place(item.place))
+        change.put(names.LANES, _key(item), lane.record, expect=lane.version)
 
     async def _advance(self, change: Change, item: ItemRecord, lane: LaneRecord) -> None:
-        queue = names.lane_queue(_key(item))
-        for document in await self._kernel.store.scan(queue, limit=SKIPPED):
-            change.delete(queue, document.key)
-            lane.taken += 1
-            follower = await self._follower(document.value)
-            if follower is not None:
-                lane.head = follower.record.id
-                follower.record.place = 0
-                change.put(names.ITEMS, follower.record.id, follower.record, expect=follower.version)
-                change.make_ready(follower.record)
-                return
+        queue, after = names.lane_queue(_key(item)), ""
+        left = {op.key for op in change.ops if isinstance(op, Delete) and op.collection == queue}
+        while lane.waiting > 0 and (page := await self._kernel.store.scan(queue, after, PAGE)):
+            for document in page:
+                if document.key in left:
+                    continue
+                change.delete(queue, document.key)
+                lane.taken += 1
+                follower = await self._follower(document.value)
+                if follower is not None:
+                    lane.head = follower.record.id
+                    follower.record.place = 0
+                    change.put(names.ITEMS, follower.record.id, follower.record, expect=follower.version)
+                    change.make_ready(follower.record)
+                    return
+            after = page[-1].key
 
     async def _follower(self, value: bytes) -> Loaded[ItemRecord] | None:
         item_id: str = records.TEXT.decode(value)
@@ -71,10 +79,17 @@ class Lanes:
             logger.exception("item %s is skipped in its session's order", item_id)
             return None
 
-    async def _lane(self, item: ItemRecord) -> tuple[LaneRecord, int]:
-        loaded = await self._kernel.load(records.LANE, names.LANES, _key(item))
-        return (loaded.record, loaded.version) if loaded else (LaneRecord(), 0)
+    async def _lane(self, change: Change, item: ItemRecord) -> Loaded[LaneRecord]:
+        """The lane as the change leaves it so far."""
+        key = _key(item)
+        if key not in change.lanes:
+            change.lanes[key] = await self._kernel.load(records.LANE, names.LANES, key) or Loaded(LaneRecord(), 0)
+        return change.lanes[key]
 
 
 def _key(item: ItemRecord) -> str:
     return names.lane(item.session_id, item.service)
+
+
+def _place(number: int) -> str:
+    return f"{number:012d}"

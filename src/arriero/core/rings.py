@@ -94,6 +94,8 @@ class Rings:
             if self.healthy:
                 logger.warning("rings wait for the message queue: %s", error)
             self.healthy = False
+        except ArrieroError as error:
+            logger.warning("no ring for item %s of %s: %s", item_id, service, error)
 
     async def _message(self, service: str, item_id: str) -> QueueMessage:
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from arriero.core import names
@@ -26,11 +26,11 @@ class Streams:
         except TimeoutError:
             return None
 
-    async def follow(self, task_id: str, after: int = 0) -> AsyncIterator[list[Entry]]:
+    async def follow(self, task_id: str, after: int = 0) -> AsyncGenerator[list[Entry], None]:
         """Pages of the task's stream behind ``after``, as they come; ends with the stream."""
         log = names.stream_log(task_id)
         store = self._kernel.store
-        async with aclosing(store.watch(log)) as heads:  # type: ignore[type-var]  # an async generator, by contract
+        async with aclosing(store.watch(log)) as heads:
             while (head := await self._next(heads)) is not None:
                 while after < head.seq:
                     page = await store.read_log(log, after, PAGE)

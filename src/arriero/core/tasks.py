@@ -176,7 +176,7 @@ class Tasks:
         return task
 
     async def _ended(self, task_id: str) -> None:
-        async with aclosing(self._kernel.store.watch(names.stream_log(task_id))) as heads:  # type: ignore[type-var]
+        async with aclosing(self._kernel.store.watch(names.stream_log(task_id))) as heads:
             async for head in heads:
                 if head.ended:
                     return

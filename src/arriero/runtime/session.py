@@ -22,7 +22,6 @@ from arriero.types.jsonvalue import encode_json, to_json_value
 
 _ALWAYS = (DictState, StartEvent, StopEvent, InputRequiredEvent, HumanResponseEvent)
 _MARKS = ("__is_pydantic", "__is_component")
-_HINT = "keep it in a typed state, Context[MyModel], or as JSON"
 # What reading may raise: pydantic's errors are ValueErrors, the rest comes from the `from_dict` of components.
 _UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -145,7 +144,7 @@ class SessionCodec:
         try:
             return to_json_value(self.serializer.serialize_value(value), what)
         except _CannotKeep as error:
-            raise NotJSON(f"{what} cannot be kept for the session's next run: {error}; {_HINT}", key=str(key)) from None
+            raise NotJSON(f"{what} cannot be kept for the session's next run: {error}", key=str(key)) from None
         except RecursionError:
             raise NotJSON(f"{what} cannot be kept: it refers to itself or lies too deep", key=str(key)) from None
 
@@ -193,12 +192,15 @@ class _Declared(JsonSerializer):
             return [self.serialize_value(item) for item in value]
         if value is None or isinstance(value, str | int | float):
             return value
-        raise _CannotKeep(f"it holds a {_name(type(value))}")
+        raise _CannotKeep(f"it holds a {_name(type(value))}; keep it in a typed state, Context[MyModel], or as JSON")
 
     def _marked(self, value: Any) -> dict[str, Any]:
         cls = type(value)
         if not self.knows(cls):
-            raise _CannotKeep(f"it holds a {_name(cls)}, which the workflow does not declare")
+            raise _CannotKeep(
+                f"it holds a {_name(cls)}, which the workflow does not declare; if it shall be kept, make the workflow "
+                f"with serializer=JsonSerializer(allowed_types=[{cls.__name__}])"
+            )
         if hasattr(value, "class_name"):
             return {"__is_component": True, "value": value.to_dict(), "qualified_name": _name(cls)}
         return {"__is_pydantic": True, "value": to_json_value(value, _name(cls)), "qualified_name": _name(cls)}

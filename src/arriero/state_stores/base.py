@@ -7,7 +7,7 @@ NUL, of 1 to 512 bytes in UTF-8; keys sort by their bytes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar, Self
@@ -142,7 +142,7 @@ class StateStore(ABC):
         """
 
     @abstractmethod
-    def watch(self, log: str) -> AsyncIterator[Head]:
+    def watch(self, log: str) -> AsyncGenerator[Head, None]:
         """The log's head now, and again whenever it has changed since it was last given; ends after an ended head.
 
         Changes in between are merged: a reader reads the log up to the head that it was given. A log that was dropped

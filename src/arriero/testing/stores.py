@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import pytest
 
@@ -84,7 +84,7 @@ async def values_of(store: StateStore, log: str) -> list[bytes]:
 
 def watching(store: StateStore, log: str) -> aclosing[AsyncGenerator[Head, None]]:
     """A watch that is closed at the end of its block."""
-    return aclosing(cast("AsyncGenerator[Head, None]", store.watch(log)))
+    return aclosing(store.watch(log))
 
 
 async def coming(heads: AsyncIterator[Head]) -> Head:

@@ -129,7 +129,7 @@ class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, tag="answer"):
 
 
 class Stop(msgspec.Struct, kw_only=True, omit_defaults=True, tag="stop"):
-    """Stop working on an item: its token is no longer good. ``reason`` is ``fenced``, ``cancelled`` or ``timed_out``."""
+    """Stop working on an item: its token is no longer good. ``reason``: ``fenced``, ``cancelled``, ``timed_out`` ..."""
 
     item_id: str
     token: str

@@ -95,7 +95,7 @@ class NewTask(BaseModel):
 
 
 class TaskResult(BaseModel):
-    """What came of a task. ``result`` is text (a string as it is, anything else as JSON); ``value`` is the JSON value."""
+    """What came of a task. ``result`` is text (a string as it is, all else as JSON); ``value`` is the JSON value."""
 
     task_id: str
     history: list[ChatMessage] = Field(default_factory=list)
