@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -41,6 +41,15 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Runs
 @pytest.fixture
 def direct() -> Runs:
     return Runs()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _collections_are_quick() -> Iterator[None]:
+    """What was imported is not looked at by each of the many collections below."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

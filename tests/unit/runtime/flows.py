@@ -144,6 +144,15 @@ class Flaky(Workflow):
         return StopEvent(result=tried)
 
 
+class Patient(Workflow):
+    """Waits for an event that never comes."""
+
+    @step
+    async def wait(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=InputRequiredEvent(), timeout=0.02)
+        return StopEvent(result=answer.response)
+
+
 class Trouble(Exception):
     pass
 
@@ -324,6 +333,13 @@ class OwnRun(Workflow):
         await ctx.store.set("asked", asked)
         ctx.write_event_to_stream(Progress(step=asked))
         return StopEvent(result=[ev.topic, asked])
+
+
+class PassedOn(Typed):
+    """Its `run()` takes anything, and passes it on."""
+
+    def run(self, **kwargs: Any) -> Any:
+        return super().run(**kwargs)
 
 
 class AwaitedRun(Echo):

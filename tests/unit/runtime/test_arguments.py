@@ -1,5 +1,7 @@
 """A task's text becomes the start event of a run, or a sentence that says what to send instead."""
 
+import subprocess
+import sys
 from typing import Any, Literal
 
 import pytest
@@ -139,6 +141,11 @@ def test_values_never_stand_in_the_message() -> None:
         start_event(Kitchen(), {"dish": ["s3cret"], "count": secret})
     assert secret not in str(caught.value)
     assert secret not in str(caught.value.details)
+
+
+def test_reading_a_text_does_not_load_the_engine() -> None:
+    program = "import sys, arriero.runtime.arguments; sys.exit('workflows' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_fields_are_shown_as_they_are_written() -> None:

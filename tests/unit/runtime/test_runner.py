@@ -102,6 +102,12 @@ async def test_its_own_limit_ends_a_run_and_is_named(run: Runs) -> None:
     assert caught.value.task_status == "timed_out"
 
 
+async def test_a_wait_within_a_step_ends_after_its_own_limit(run: Runs) -> None:
+    with pytest.raises(StepFailed, match="step 'wait' failed with TimeoutError: Timed out waiting for HumanResponse"):
+        await run(flows.Patient())
+    assert run.events == [("InputRequiredEvent", {})]
+
+
 async def test_a_nested_limit_is_the_failure_of_its_step(run: Runs) -> None:
     class Outer(Workflow):
         @flows.step
@@ -207,6 +213,12 @@ async def test_a_workflow_with_its_own_run_is_run_by_it(run: Runs) -> None:
         await run(workflow, loud=True)
     with pytest.raises(InvalidInput, match="run_id belong to the engine"):
         await run(workflow, question="x", run_id="mine")
+
+
+async def test_arguments_that_its_own_run_passes_on_are_refused_as_the_engine_refuses_them(run: Runs) -> None:
+    assert (await run(flows.PassedOn(), topic="x")).value["text"] == "x 1"
+    with pytest.raises(InvalidInput, match="Failed creating a start event of type 'Question'"):
+        await run(flows.PassedOn(), depth=2)
 
 
 async def test_a_run_that_is_a_coroutine_is_awaited(run: Runs) -> None:
