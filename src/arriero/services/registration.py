@@ -13,20 +13,24 @@ from arriero.types.messages import QueueMessage
 from arriero.types.services import ServiceDefinition
 from arriero.types.settings import ControlPlaneConfig
 
+#: Seconds for which a running service tries to reach its control plane.
+PATIENCE = 30.0
+
 
 class ControlPlaneCalls:
-    """Calls to one control plane. They wait for it as long as it takes, so that parts start in any order."""
+    """Calls to one control plane. Those of the start wait for it as long as it takes: parts start in any order."""
 
     def __init__(self, url: str) -> None:
-        self._caller = AsyncCaller(url.rstrip("/"), timeout=None)
+        self._starting = AsyncCaller(url.rstrip("/"), timeout=None)
+        self._caller = AsyncCaller(url.rstrip("/"), timeout=PATIENCE)
 
     async def queue_config(self) -> dict[str, Any]:
         """The configuration of its message queue, under the name of its class."""
-        return await self._caller.call(requests.queue_config())
+        return await self._starting.call(requests.queue_config())
 
     async def register(self, definition: ServiceDefinition) -> ControlPlaneConfig:
         """Make a service known; gives the control plane's settings."""
-        shown = await self._caller.call(requests.register_service(definition))
+        shown = await self._starting.call(requests.register_service(definition))
         return ControlPlaneConfig.model_validate(shown or {})
 
     async def deregister(self, service_name: str) -> None:
