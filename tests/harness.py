@@ -168,14 +168,15 @@ class Process:
             self.start()
             await self.ready()
         except BaseException:
-            await self._leave()
+            await self.aclose()
             raise
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        await self._leave()
+        await self.aclose()
 
-    async def _leave(self) -> None:
+    async def aclose(self) -> None:
+        """What leaving does, for a process that was started without being entered."""
         try:
             if self.running:
                 self.go_on()

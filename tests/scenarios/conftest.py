@@ -18,7 +18,7 @@ async def core() -> AsyncIterator[Core]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def workers(core: Core) -> AsyncIterator[None]:
-    """The services ``greeting``, ``counting``, ``failing`` and ``double`` of that core, each in a process of its own."""
+    """The services ``greeting``, ``counting``, ``failing`` and ``double`` of that core, each in its own process."""
     served = {"greeting": "Greeting", "counting": "Counting", "failing": "Failing", "double": "double"}
     async with AsyncExitStack() as stack:
         workers = [Worker(f"{HERE}:{name}", service=service, core=core) for service, name in served.items()]

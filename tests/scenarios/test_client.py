@@ -3,7 +3,9 @@
 import asyncio
 import json
 import uuid
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,11 @@ from tests.harness import Core, free_port
 @pytest.fixture
 async def session(client: AsyncLlamaDeployClient) -> AsyncSessionClient:
     return await client.create_session()
+
+
+async def end_of(stream: AsyncGenerator[Any, None]) -> None:
+    async for _ in stream:
+        pass
 
 
 # The client
@@ -186,11 +193,10 @@ async def test_a_failed_task_raises_with_type_message_and_step(session: AsyncSes
 
 async def test_the_stream_of_a_failed_task_gives_its_events_and_then_raises(session: AsyncSessionClient) -> None:
     task_id = await session.run_nowait("failing", text="broken")
-    seen = []
+    stream = session.get_task_result_stream(task_id)
+    assert await anext(stream) == {"number": 1, "note": ""}
     with pytest.raises(TaskFailed, match="broken"):
-        async for event in session.get_task_result_stream(task_id):
-            seen.append(event)  # noqa: PERF401  # what came before the error is the subject
-    assert seen == [{"number": 1, "note": ""}]
+        await anext(stream)
 
 
 async def test_wrong_arguments_fail_with_the_fields_that_are_wrong_and_those_that_are_valid(
@@ -206,7 +212,7 @@ async def test_wrong_arguments_fail_with_the_fields_that_are_wrong_and_those_tha
 
 
 async def test_an_unknown_service_is_told_with_the_known_ones(session: AsyncSessionClient) -> None:
-    with pytest.raises(UnknownService, match="'greting'.*greeting.*did you mean 'greeting'"):
+    with pytest.raises(UnknownService, match=r"'greting'.*greeting.*did you mean 'greeting'"):
         await session.run("greting", name="Ada")
     assert await session.get_tasks() == []
 
@@ -247,8 +253,7 @@ async def test_a_deadline_ends_a_task_that_takes_longer(session: AsyncSessionCli
     await session.create_task(task)
     stream = session.get_task_result_stream(task.task_id)
     with pytest.raises(TimeoutError, match=r"0\.5 s"):
-        async for _ in stream:
-            pass
+        await end_of(stream)
     result = await session.get_task_result(task.task_id)
     assert result is not None
     assert result.status is TaskStatus.TIMED_OUT

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from arriero.client import nearby
 from arriero.control_plane import ControlPlaneServer
+from arriero.deploy.interrupt import ends_at_interrupt
 from arriero.deploy.near import announced
 from arriero.deploy.together import together
 from arriero.message_queues import SimpleMessageQueueConfig, SimpleMessageQueueServer, queue_from_config
@@ -27,19 +28,21 @@ async def deploy_core(
 ) -> None:
     """Run a control plane and, for the simple queue, its server, until cancelled; then drain.
 
-    A port or database that is taken, or any other fault, is raised at once.
+    A port or database that is taken, or any other fault, is raised at once. Ctrl-C in a program that runs by
+    ``asyncio.run`` drains, and then this returns.
     """
     if disable_message_queue and disable_control_plane:
         raise ConfigurationError("with both parts disabled there is nothing to deploy")
     config = control_plane_config or ControlPlaneConfig()
     queue_config = message_queue_config or SimpleMessageQueueConfig()
-    async with AsyncExitStack() as stack, together() as parts:
-        queue = await _queue(stack, parts, queue_config, serve=not disable_message_queue)
-        if disable_control_plane:
-            return
-        settings = orchestrator_config or SimpleOrchestratorConfig()
-        server = ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
-        parts.create_task(_run(server), name="control plane")
+    with ends_at_interrupt():
+        async with AsyncExitStack() as stack, together() as parts:
+            queue = await _queue(stack, parts, queue_config, serve=not disable_message_queue)
+            if disable_control_plane:
+                return
+            settings = orchestrator_config or SimpleOrchestratorConfig()
+            server = ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
+            parts.create_task(_run(server), name="control plane")
 
 
 async def _queue(

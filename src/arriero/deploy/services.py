@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arriero.core.local_link import LocalLink
+from arriero.deploy.interrupt import ends_at_interrupt
 from arriero.deploy.near import find
 from arriero.deploy.together import together
 from arriero.message_queues import config_from_mapping, queue_from_config
@@ -42,14 +43,22 @@ async def deploy_function(
 
 
 async def deploy_service(make: Make, control_plane_config: ControlPlaneConfig | None = None) -> None:
-    """Make a service on the control plane's own message queue and run it until cancelled, then drain."""
+    """Make a service on the control plane's own message queue and run it until cancelled, then drain.
+
+    Ctrl-C in a program that runs by ``asyncio.run`` drains, and then this returns.
+    """
     url = (control_plane_config or ControlPlaneConfig()).url
+    with ends_at_interrupt():
+        await _deploy(make, url)
+
+
+async def _deploy(make: Make, url: str) -> None:
     shown = await ControlPlaneCalls(url).queue_config()
     near = find(url)
     if near is not None:
         await near.server.started.wait()
         service = make(near.queue)
-        service.attach(LocalLink(near.server.core))
+        service.attach(LocalLink(near.server.core), url)
         await _run(service)
         return
     async with queue_from_config(config_from_mapping(shown)) as queue:

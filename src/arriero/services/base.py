@@ -165,11 +165,11 @@ class BaseService:
         calls = ControlPlaneCalls(control_plane_url)
         config = await calls.register(self.service_definition)
         self.topic_namespace = config.topic_namespace
-        self._calls = calls
-        self.attach(WebSocketLink(control_plane_url))
+        self.attach(WebSocketLink(control_plane_url), control_plane_url)
 
-    def attach(self, link: ControlPlaneLink) -> None:
-        """Work over this link; for wiring within one process."""
+    def attach(self, link: ControlPlaneLink, control_plane_url: str) -> None:
+        """Work over this link to the control plane of that address; for wiring within one process."""
+        self._calls = ControlPlaneCalls(control_plane_url)
         self._link = link
         self._registered.set()
 
