@@ -58,7 +58,7 @@ NEEDED = (
     "_validate",
 )
 
-_DEFAULT_TIMEOUT = inspect.signature(Workflow.__init__).parameters["timeout"].default
+_DEFAULT_TIMEOUT = getattr(inspect.signature(Workflow.__init__).parameters.get("timeout"), "default", None)
 _REGISTERED = "_arriero_registered"
 _RUN_DISPATCHER = get_dispatcher("workflows.runtime.types.step_function")
 
@@ -68,13 +68,13 @@ _current: ContextVar[weakref.ref[Run] | None] = ContextVar("arriero_run", defaul
 
 def attach(workflow: Workflow) -> Engine | None:
     """Make ready to run a workflow by its control loop; None if the engine, or its runtime, is not the one expected."""
+    lift_default_timeout(workflow)
     missing = [name for name in NEEDED if not hasattr(workflow, name)]
     if missing or not version("llama-index-workflows").startswith(EXPECTED):
         found = f"lacks {', '.join(missing)}" if missing else f"is version {version('llama-index-workflows')}"
         logger.warning("The workflow engine %s; workflows run by its public interface, which is slower", found)
         return None
     remember_steps(workflow)
-    lift_default_timeout(workflow)
     return Engine(workflow) if _install(workflow) else None
 
 
@@ -100,7 +100,7 @@ def lift_default_timeout(workflow: Workflow) -> None:
     An explicit 45.0 is told from the default by identity: it is another object, unless the interpreter shares equal
     constants between modules, as free-threaded builds do. Then it counts as not chosen; 45 as an integer never does.
     """
-    if workflow._timeout is _DEFAULT_TIMEOUT:
+    if getattr(workflow, "_timeout", None) is _DEFAULT_TIMEOUT:
         workflow._timeout = None
         workflow._broker_config = None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from pydantic import BaseModel
+from workflows.errors import WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
     InternalDispatchEvent,
@@ -84,14 +85,16 @@ class RunStream:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception) and (failure := self._failure(error)) is not error:
-            raise failure from error
+            raise failure from getattr(failure, "cause", None)
 
     def _failure(self, error: Exception) -> BaseException:
         if self.fault is not None:
             return self.fault
         if self._failed is not None and self._failed.exception is error:
             return StepFailed(self._failed.step_name, error, self._failed.attempts)
-        return _time_limit(self._timed_out) if self._timed_out is not None else error
+        if self._timed_out is not None and isinstance(error, WorkflowTimeoutError):
+            return _time_limit(self._timed_out)
+        return error
 
     def _note(self, event: StopEvent) -> None:
         if isinstance(event, WorkflowFailedEvent):

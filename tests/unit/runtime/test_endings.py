@@ -8,6 +8,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from workflows import Context, Workflow, step
+from workflows.events import StartEvent, StopEvent
 from workflows.plugins.basic import basic_runtime
 
 from arriero.runtime import public as public_module
@@ -150,14 +152,14 @@ async def test_a_workflow_goes_when_nobody_holds_it(direct: Runs) -> None:
 
 
 async def test_what_a_step_leaves_behind_does_not_hold_the_run(direct: Runs) -> None:
-    class Leaving(flows.Workflow):
-        @flows.step
-        async def only(self, ctx: flows.Context, ev: flows.StartEvent) -> flows.StopEvent:
+    class Leaving(Workflow):
+        @step
+        async def only(self, ctx: Context, ev: StartEvent) -> StopEvent:
             # A timer keeps a copy of the context variables for as long as it runs.
             timers.append(asyncio.get_running_loop().call_later(3600, print))
             await ctx.store.set("big", "x" * 1000)
             states.append(weakref.ref(ctx.store))
-            return flows.StopEvent()
+            return StopEvent()
 
     timers: list[asyncio.TimerHandle] = []
     states: list[weakref.ref[Any]] = []

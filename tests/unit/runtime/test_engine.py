@@ -7,6 +7,7 @@ When one of the first tests fails, a new version of the engine has changed what 
 import asyncio
 import inspect
 import logging
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -239,6 +240,15 @@ async def test_another_engine_is_used_by_its_public_interface_and_that_is_said(
     assert (await direct(flows.Echo(), value=1)).value == 1
     assert f"The workflow engine is version {version('llama-index-workflows')}" in caplog.text
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+async def test_so_is_one_whose_inside_cannot_be_imported(
+    direct: Runs, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "arriero.runtime.engine", None)
+    handled = await direct(flows.Remembering(), key="a", value=1)
+    assert handled.context is not None
+    assert "The workflow engine is not the one expected" in caplog.text
 
 
 async def test_so_is_one_that_lacks_what_the_seam_uses(

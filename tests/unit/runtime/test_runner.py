@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from workflows import Workflow
-from workflows.events import Event, StopEvent
+from workflows import Context, Workflow, step
+from workflows.errors import WorkflowTimeoutError
+from workflows.events import Event, StartEvent, StopEvent
 
 from arriero.runtime.failures import StepFailed
 from arriero.runtime.runner import WorkflowRunner
@@ -95,6 +96,29 @@ async def test_a_step_that_used_up_its_retries_says_how_often_it_was_tried(run: 
     assert (caught.value.step, str(caught.value.cause), caught.value.attempts) == ("attempt", "attempt 3", 3)
 
 
+async def test_the_events_of_a_nested_run_may_be_passed_on(direct: Runs) -> None:
+    class Outer(Workflow):
+        @step
+        async def call(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            for inner in (flows.Streaming(), flows.Forever(timeout=0.02)):
+                handler = inner.run(count=1)
+                async for event in handler.stream_events():
+                    ctx.write_event_to_stream(event)
+                try:
+                    await handler
+                except WorkflowTimeoutError:
+                    ctx.write_event_to_stream(flows.Progress(step=7))
+            if ev.get("fail"):
+                raise flows.Trouble("after all")
+            return StopEvent(result="outer")
+
+    assert (await direct(Outer())).value == "outer"
+    inner = [("Progress", {"step": 0, "note": None, "_data": {"extra": "x"}}), (STOP, {"result": {"count": 1}})]
+    assert direct.events == [*inner, ("Progress", {"step": 7, "note": None}), (STOP, {"result": "outer"})]
+    with pytest.raises(StepFailed, match="after all"):
+        await direct(Outer(), fail=True)
+
+
 async def test_its_own_limit_ends_a_run_and_is_named(run: Runs) -> None:
     with pytest.raises(TaskTimedOut, match=r"within 0\.05 s, its own limit.*`timeout`.*still at work: wait") as caught:
         await run(flows.Forever(timeout=0.05))
@@ -110,9 +134,9 @@ async def test_a_wait_within_a_step_ends_after_its_own_limit(run: Runs) -> None:
 
 async def test_a_nested_limit_is_the_failure_of_its_step(run: Runs) -> None:
     class Outer(Workflow):
-        @flows.step
-        async def inner(self, ev: flows.StartEvent) -> flows.StopEvent:
-            return flows.StopEvent(result=await flows.Forever(timeout=0.02).run())
+        @step
+        async def inner(self, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=await flows.Forever(timeout=0.02).run())
 
     with pytest.raises(StepFailed) as caught:
         await run(Outer())
@@ -139,8 +163,8 @@ async def test_a_stop_event_of_its_own_that_is_not_json_names_the_field(run: Run
         answer: Any
 
     class Oddly(Workflow):
-        @flows.step
-        async def only(self, ev: flows.StartEvent) -> Odd:
+        @step
+        async def only(self, ev: StartEvent) -> Odd:
             return Odd(answer={"inner": object()})
 
     with pytest.raises(NotJSON, match=r"event Odd is not JSON: \.answer\.inner is of type object"):
@@ -170,8 +194,8 @@ async def test_arguments_that_do_not_fit_are_refused_before_anything_runs(run: R
 
 async def test_a_workflow_that_cannot_run_is_refused_when_it_is_prepared() -> None:
     class Hanging(Workflow):
-        @flows.step
-        async def first(self, ev: flows.StartEvent) -> flows.StopEvent | flows.Half:
+        @step
+        async def first(self, ev: StartEvent) -> StopEvent | flows.Half:
             return flows.Half(text="x")
 
     with pytest.raises(ConfigurationError, match="workflow Hanging cannot run"):
