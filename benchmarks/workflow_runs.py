@@ -1,6 +1,6 @@
 """One empty step, run by the engine alone and by the runner of the services, in one process, without a queue.
 
-``python benchmarks/workflow_runs.py [--uvloop]`` prints the median of single runs; runs a second and CPU with 64 at once.
+``python benchmarks/workflow_runs.py [--uvloop]`` prints medians: of single runs, then of rate and CPU with 64 at once.
 """
 
 import asyncio
