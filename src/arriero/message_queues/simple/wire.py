@@ -116,9 +116,11 @@ class Wire:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
 
-    async def call(self, frame: Callable[[int], frames.Request], *, patient: bool = False) -> frames.Answer:
-        """Send a frame with a number, and wait for its answer; ``patient`` waits for ever."""
-        call = Call(frame(next(self._numbers)), self.address, patient=patient)
+    async def call(
+        self, frame: Callable[[int], frames.Request], *, patient: bool = False, last: bool = False
+    ) -> frames.Answer:
+        """Send a frame with a number, and wait for its answer; see :class:`Call`."""
+        call = Call(frame(next(self._numbers)), self.address, patient=patient, last=last)
         self._calls[call.number] = call
         self._ensure()
         if self._online.is_set():
@@ -142,7 +144,7 @@ class Wire:
         """A last call, which a connection that is away makes needless."""
         if self._online.is_set():
             with contextlib.suppress(QueueUnavailable):
-                await self.call(frame)
+                await self.call(frame, last=True)
 
     async def _reach(self) -> None:
         """Wait a moment for the first connection; while the server is known to be away, do not."""
@@ -257,14 +259,18 @@ class Wire:
 
 
 class Call:
-    """A frame that is to be answered. While there is no connection it has ``PATIENCE``; a patient one has no limit."""
+    """A frame that is to be answered.
 
-    def __init__(self, frame: frames.Request, address: str, *, patient: bool) -> None:
+    While there is no connection it has ``PATIENCE``; a patient one has no limit, a last one fails at once.
+    """
+
+    def __init__(self, frame: frames.Request, address: str, *, patient: bool, last: bool) -> None:
         self.frame = frame
         self.number = frame.request
         self.answer: asyncio.Future[frames.Answer] = asyncio.get_running_loop().create_future()
         self._address = address
         self._patient = patient
+        self._last = last
         self._trouble: BaseException | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -272,7 +278,7 @@ class Call:
         """The connection is away: count the time, if that is not done already."""
         self._trouble = trouble
         if self._timer is None and not self._patient:
-            self._timer = self.answer.get_loop().call_later(PATIENCE, self.fail)
+            self._timer = self.answer.get_loop().call_later(0.0 if self._last else PATIENCE, self.fail)
 
     def sent(self) -> None:
         """The connection is there: stop counting."""
