@@ -19,6 +19,9 @@ from processes import cpu_seconds, resident
 from systems import SYSTEMS, ours
 from systems.base import System
 
+#: Seconds after the last task from which on a system counts as idle.
+SETTLED = 2.0
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -54,6 +57,7 @@ async def growth(lanes: list[Call], trial: Trial) -> dict[str, Any]:
     early = _memory(trial.roles)
     await for_count(lanes, many - few)
     late = _memory(trial.roles)
+    await asyncio.sleep(SETTLED)
     before = _cpu(trial.roles)
     await asyncio.sleep(trial.amounts["idle"])
     idle = {role: spent - before[role] for role, spent in _cpu(trial.roles).items()}
