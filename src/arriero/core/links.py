@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from arriero.core import names, records
-from arriero.core.decisions import Verdict
 from arriero.core.items import Items
-from arriero.core.kernel import Change, Kernel
-from arriero.core.records import ItemRecord, Loaded, ServiceRecord, WorkerRecord
+from arriero.core.kernel import Change, Kernel, decode
+from arriero.core.ready import item_of
+from arriero.core.records import ItemRecord, ServiceRecord, WorkerRecord
+from arriero.core.returns import Returns
 from arriero.core.services import Services
-from arriero.types.errors import ErrorInfo, Fenced, StateConflict
+from arriero.types.errors import Fenced
 from arriero.types.ids import generate_id
 from arriero.types.link import Hello, Stop, Welcome
-from arriero.types.tasks import TaskStatus
 
 
 class Link:
-    """One connection of a worker. ``held`` maps items to claim tokens; ``numbers`` counts the events taken of each."""
+    """One connection of a worker.
 
-    __slots__ = ("free", "held", "id", "local", "numbers", "service", "stop", "worker_id")
+    ``held`` maps items to claim tokens, ``lost`` those that went with a lease, ``numbers`` counts the events taken of
+    each. ``free`` slots are those that wait for a ring: they asked for work, and there was none. ``alone`` is the item
+    that runs alone on the worker, ``solo`` the ready key of one that is to, when the others have ended; ``claiming``
+    counts the claims under way. A ``lapsed`` link was not heard of for a lease.
+    """
 
-    def __init__(self, hello: Hello, stop: Callable[[Stop], None], local: bool) -> None:
+    __slots__ = (
+        "alone",
+        "claiming",
+        "free",
+        "held",
+        "id",
+        "lapsed",
+        "local",
+        "lost",
+        "numbers",
+        "renewed_at",
+        "service",
+        "solo",
+        "stop",
+        "worker_id",
+    )
+
+    def __init__(self, hello: Hello, *, local: bool) -> None:
         self.id = generate_id()
         self.worker_id = hello.worker_id
         self.service = hello.service
         self.free = hello.free
         self.local = local
-        self.stop = stop
-        self.held: dict[str, str] = {}
+        self.stop: Callable[[Stop], None] = _nobody
+        self.held: dict[str, str] = dict(hello.held)
+        self.lost: dict[str, str] = {}
         self.numbers: dict[str, int] = {}
+        self.alone: str | None = None
+        self.solo: str | None = None
+        self.claiming = 0
+        self.lapsed = False
+        self.renewed_at = 0.0
 
 
 class Links:
@@ -38,44 +66,49 @@ class Links:
     def __init__(self, kernel: Kernel, services: Services, items: Items) -> None:
         self._kernel = kernel
         self._services = services
-        self._items = items
+        self.returns = Returns(kernel, items)
         self._by_worker: dict[str, Link] = {}
         self._by_service: dict[str, set[Link]] = {}
         self.refused = 0
         kernel.on_stop = self.stop_item
 
     async def attach(self, hello: Hello, stop: Callable[[Stop], None], *, local: bool) -> tuple[Link, Welcome]:
-        """A worker has connected, for the first time or again; what it no longer holds is queued again."""
+        """A worker has connected, for the first time or again; what it no longer holds is queued again.
+
+        From the start the link stands for its worker, so that what an older one still does is undone.
+        """
         names.check_name("worker_id", hello.worker_id)
-        link = Link(hello, stop, local)
-        await self._services.register(_service(hello))
-        await self._store_worker(link)
-        stale = await self._reconcile(link, hello.held)
+        link = Link(hello, local=local)
         self._replace(link)
-        config = self._kernel.config
-        welcome = Welcome(
-            link_id=link.id,
-            lease=config.lease,
-            renew_every=config.renew_every,
-            topic_namespace=config.topic_namespace,
-            stop=stale,
-        )
-        return link, welcome
+        try:
+            async with self._kernel.turns.take(_turn(link.worker_id)):
+                await self._services.register(_service(hello))
+                await self._store_worker(link)
+                kept = await self.returns.of_worker(link.worker_id, hello.held, lost=False)
+        except BaseException:
+            self.detach(link)
+            raise
+        link.held = {item_id: token for item_id, token in link.held.items() if item_id in kept}
+        link.stop = stop
+        if link.held:
+            self._start_lease(link)
+        return link, self._welcome(link, [item_id for item_id in hello.held if item_id not in link.held])
 
     def detach(self, link: Link) -> None:
         """The connection is gone; its worker has a moment to come back."""
-        if self._by_worker.get(link.worker_id) is not link:
-            return
-        self._forget(link)
-        self._kernel.agenda.after(
-            self._kernel.config.link_grace, "grace", link.worker_id, lambda: self.give_back(link.worker_id, lost=True)
-        )
+        if self.is_current(link):
+            self._forget(link)
+            self._expect_back(link.worker_id, self._kernel.config.link_grace)
 
     async def leave(self, link: Link) -> None:
         """The worker goes on purpose; what it still holds is queued again without counting a loss."""
-        if self._by_worker.get(link.worker_id) is link:
-            self._forget(link)
+        if self.is_current(link):
+            self.detach(link)
             await self.give_back(link.worker_id, lost=False)
+
+    def is_current(self, link: Link) -> bool:
+        """Whether this link, and no newer one, stands for its worker."""
+        return self._by_worker.get(link.worker_id) is link
 
     def renew(self, worker_id: str) -> float:
         """Count the worker's lease from now; gives its length. An unknown worker is :class:`Fenced`.
@@ -86,21 +119,41 @@ class Links:
         if link is None:
             raise Fenced(f"worker {worker_id!r} is not connected")
         self._start_lease(link)
+        for item_id, token in link.lost.items():
+            self._kernel.background.start(self._tell_if_lost(link, item_id, token), f"word of item {item_id}")
         return self._kernel.config.lease
 
     def idle(self, service: str) -> bool:
         """Whether a connected worker of the service has a free slot."""
-        return any(link.free > 0 for link in self._by_service.get(service, ()))
+        return any(link.free > 0 and not link.lapsed for link in self._by_service.get(service, ()))
 
     def has_links(self, service: str) -> bool:
         """Whether any worker of the service is connected."""
         return service in self._by_service
 
+    def take(self, link: Link, item_id: str, token: str) -> None:
+        """The link holds the item from now on; while it holds any, its lease runs."""
+        if not link.held:
+            self._start_lease(link)
+        link.held[item_id] = token
+        link.numbers[item_id] = 0
+
+    def let_go(self, link: Link, item_id: str, token: str) -> bool:
+        """The link holds the item under this token no more; gives whether it did."""
+        if link.lost.get(item_id) == token:
+            del link.lost[item_id]
+        if link.held.get(item_id) != token:
+            return False
+        del link.held[item_id]
+        link.numbers.pop(item_id, None)
+        if link.alone == item_id:
+            link.alone = None
+        return True
+
     def stop_item(self, item: ItemRecord, reason: str) -> None:
         """Tell whoever works on the item to stop."""
         link = self._by_worker.get(item.worker_id)
-        if link is not None and link.held.pop(item.id, None) is not None:
-            link.numbers.pop(item.id, None)
+        if link is not None and self.let_go(link, item.id, item.token):
             link.stop(Stop(item_id=item.id, token=item.token, reason=reason))
 
     def stop_local(self) -> None:
@@ -116,83 +169,49 @@ class Links:
         after = ""
         while page := await self._kernel.store.scan(names.WORKERS, after):
             for document in page:
-                worker = await self._kernel.load(records.WORKER, names.WORKERS, document.key)
-                if worker is not None:
-                    self._expect_back(worker.record)
+                local = decode(records.WORKER, document.value, f"worker {document.key}").local
+                self._expect_back(document.key, 0.0 if local else self._kernel.config.lease)
             after = page[-1].key
-
-    def _expect_back(self, worker: WorkerRecord) -> None:
-        delay = 0.0 if worker.local else self._kernel.config.lease
-        if not self._kernel.agenda.has("grace", worker.id) and worker.id not in self._by_worker:
-            self._kernel.agenda.after(delay, "grace", worker.id, lambda: self.give_back(worker.id, lost=True))
 
     async def give_back(self, worker_id: str, *, lost: bool) -> None:
         """Queue again whatever the worker holds, unless it has come back."""
-        if lost and worker_id in self._by_worker:
-            return
-        await self._requeue_all(worker_id, keep={}, lost=lost)
-        change = Change()
-        change.delete(names.WORKERS, worker_id)
-        await self._kernel.apply(change, durable=False)
+        async with self._kernel.turns.take(_turn(worker_id)):
+            if worker_id in self._by_worker:
+                return
+            await self.returns.of_worker(worker_id, keep={}, lost=lost)
+            change = Change()
+            change.delete(names.WORKERS, worker_id)
+            await self._kernel.apply(change, durable=False)
+            self._kernel.agenda.drop("grace", worker_id)
 
     async def expire(self, worker_id: str) -> None:
         """The worker did not renew in time: its items go to others; it is told when it speaks again."""
         link = self._by_worker.get(worker_id)
-        if link is not None:
-            link.held.clear()
-            link.numbers.clear()
-            link.free = 0
-        await self._requeue_all(worker_id, keep={}, lost=True)
-
-    async def _reconcile(self, link: Link, claimed: dict[str, str]) -> list[str]:
-        """Keep what both sides agree on, queue the rest again; gives the items that the worker must stop."""
-        kept = await self._requeue_all(link.worker_id, keep=claimed, lost=False)
-        link.held.update(kept)
-        return [item_id for item_id in claimed if item_id not in kept]
-
-    async def _requeue_all(self, worker_id: str, keep: dict[str, str], *, lost: bool) -> dict[str, str]:
-        kept: dict[str, str] = {}
-        after = ""
-        while page := await self._kernel.store.scan(names.held(worker_id), after):
-            for document in page:
-                item = await self._kernel.load(records.ITEM, names.ITEMS, document.key)
-                if item is not None and keep.get(item.record.id) == item.record.token:
-                    kept[item.record.id] = item.record.token
-                elif item is not None:
-                    await self.give_back_item(item.record, lost=lost)
-            after = page[-1].key
-        return kept
-
-    async def give_back_item(self, seen: ItemRecord, *, lost: bool) -> None:
-        """Queue one item again, or declare it dead after too many losses. Another change of it wins."""
-        async with self._kernel.turns.take(seen.session_id):
-            item = await self._kernel.load(records.ITEM, names.ITEMS, seen.id)
-            if item is None or item.record.status is not TaskStatus.RUNNING or item.record.token != seen.token:
-                return
-            item.record.losses += 1 if lost else 0
-            change = Change()
-            try:
-                if item.record.losses >= self._kernel.config.max_losses:
-                    await self._bury(change, item)
-                else:
-                    self._items.requeue(change, item)
-                await self._kernel.apply(change)
-            except StateConflict:
-                return
-
-    async def _bury(self, change: Change, item: Loaded[ItemRecord]) -> None:
-        task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id)
-        if task is None:
+        if link is None:
             return
-        limit = self._kernel.config.max_losses
-        error = ErrorInfo(
-            code="task_dead",
-            type="TaskDead",
-            message=f"{item.record.losses} workers of service {item.record.service!r} were lost while they ran it; "
-            f"the limit is {limit} (setting max_losses)",
-            details={"losses": item.record.losses, "limit": limit, "setting": "max_losses"},
+        link.lapsed = True
+        self._yield_solo(link)
+        for item_id, token in list(link.held.items()):
+            await self.returns.of_token(item_id, token, lost=True)
+            if self.let_go(link, item_id, token):
+                link.lost[item_id] = token
+
+    async def _tell_if_lost(self, link: Link, item_id: str, token: str) -> None:
+        """A token that went with a lease stays good until somebody else claims the item."""
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        if item is None or item.record.ended or item.record.token != token:
+            link.lost.pop(item_id, None)
+            link.stop(Stop(item_id=item_id, token=token, reason="fenced"))
+
+    def _welcome(self, link: Link, stale: list[str]) -> Welcome:
+        config = self._kernel.config
+        return Welcome(
+            link_id=link.id,
+            lease=config.lease,
+            renew_every=config.renew_every,
+            topic_namespace=config.topic_namespace,
+            stop=stale,
         )
-        await self._items.end(change, task, item, Verdict(TaskStatus.DEAD, error=error))
 
     async def _store_worker(self, link: Link) -> None:
         change = Change()
@@ -213,7 +232,6 @@ class Links:
         self._by_worker[link.worker_id] = link
         self._by_service.setdefault(link.service, set()).add(link)
         self._kernel.agenda.drop("grace", link.worker_id)
-        self._start_lease(link)
 
     def _forget(self, link: Link) -> None:
         del self._by_worker[link.worker_id]
@@ -222,12 +240,47 @@ class Links:
         if not peers:
             del self._by_service[link.service]
         self._kernel.agenda.drop("lease", link.worker_id)
+        self._yield_solo(link)
+
+    def _yield_solo(self, link: Link) -> None:
+        """What was to run alone here may run alone elsewhere."""
+        key, link.solo = link.solo, None
+        if key is not None:
+            self._kernel.ready.add(link.service, key)
+            self._kernel.on_ready(link.service, item_of(key))
+
+    def _expect_back(self, worker_id: str, within: float) -> None:
+        if not self._kernel.agenda.has("grace", worker_id) and worker_id not in self._by_worker:
+            self._kernel.agenda.after(within, "grace", worker_id, lambda: self.give_back(worker_id, lost=True))
 
     def _start_lease(self, link: Link) -> None:
-        if not link.local:
-            self._kernel.agenda.after(
-                self._kernel.config.lease, "lease", link.worker_id, lambda: self.expire(link.worker_id)
-            )
+        """Count the lease from now. One timer looks at it, however often it is renewed."""
+        link.lapsed = False
+        link.renewed_at = asyncio.get_running_loop().time()
+        if not link.local and not self._kernel.agenda.has("lease", link.worker_id):
+            self._look_at_lease(link, self._kernel.config.lease)
+
+    def _look_at_lease(self, link: Link, after: float) -> None:
+        self._kernel.agenda.after(after, "lease", link.worker_id, lambda: self._lease_over(link))
+
+    async def _lease_over(self, link: Link) -> None:
+        """Nothing runs out for a worker that holds nothing: its next claim begins a new lease."""
+        if not link.held or not self.is_current(link):
+            return
+        left = link.renewed_at + self._kernel.config.lease - asyncio.get_running_loop().time()
+        if left > 0:
+            self._look_at_lease(link, left)
+        else:
+            await self.expire(link.worker_id)
+
+
+def _turn(worker_id: str) -> str:
+    """The turn of a worker; no session has such an id, for the slash."""
+    return f"worker/{worker_id}"
+
+
+def _nobody(_: Stop) -> None:
+    """Stands for a worker that has not been welcomed yet."""
 
 
 def _service(hello: Hello) -> ServiceRecord:

@@ -72,21 +72,28 @@ class Sessions:
         raise StateConflict(f"the state of session {session_id!r} keeps changing; try again")
 
     async def delete(self, session_id: str) -> None:
-        """Remove the session with its tasks; open ones are cancelled first."""
-        ids = await self._tasks.ids_of(session_id)
-        for task_id in ids:
-            await self._tasks.cancel(session_id, task_id, "its session was deleted")
-        async with self._kernel.turns.take(session_id):
-            for start in range(0, len(ids), BATCH):
-                change = Change()
-                for task_id in ids[start : start + BATCH]:
-                    await self._forget(change, task_id)
-                await self._kernel.apply(change)
+        """Remove the session with its tasks; open ones are cancelled first, those that come meanwhile too."""
+        ended = 0
+        while True:
+            ids = await self._tasks.ids_of(session_id)
+            for task_id in ids[ended:]:
+                await self._tasks.cancel(session_id, task_id, "its session was deleted")
+            async with self._kernel.turns.take(session_id):
+                if len(await self._tasks.ids_of(session_id)) == len(ids):
+                    return await self._remove(session_id, ids)
+            ended = len(ids)
+
+    async def _remove(self, session_id: str, ids: list[str]) -> None:
+        for start in range(0, len(ids), BATCH):
             change = Change()
-            change.delete(names.SESSIONS, session_id)
-            change.delete(names.STATES, session_id)
-            change.drop(names.session_log(session_id))
+            for task_id in ids[start : start + BATCH]:
+                await self._forget(change, task_id)
             await self._kernel.apply(change)
+        change = Change()
+        change.delete(names.SESSIONS, session_id)
+        change.delete(names.STATES, session_id)
+        change.drop(names.session_log(session_id))
+        await self._kernel.apply(change)
 
     async def _forget(self, change: Change, task_id: str) -> None:
         loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)

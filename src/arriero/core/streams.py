@@ -10,6 +10,7 @@ from arriero.core.kernel import Kernel
 from arriero.state_stores.base import Entry, Head
 
 PAGE = 200
+NOTHING = Head()
 
 
 class Streams:
@@ -30,7 +31,7 @@ class Streams:
         """Pages of the task's stream behind ``after``, as they come; ends with the stream."""
         log = names.stream_log(task_id)
         store = self._kernel.store
-        async with aclosing(store.watch(log)) as heads:
+        async with aclosing(heads_of(self._kernel, task_id)) as heads:
             while (head := await self._next(heads)) is not None:
                 while after < head.seq:
                     page = await store.read_log(log, after, PAGE)
@@ -38,3 +39,14 @@ class Streams:
                         return
                     after = page[-1].seq
                     yield page
+
+
+async def heads_of(kernel: Kernel, task_id: str) -> AsyncGenerator[Head, None]:
+    """How far the task's stream has come, each time that it has grown, until it ends or is removed with its task."""
+    seen = -1
+    async with aclosing(kernel.store.watch(names.stream_log(task_id))) as heads:
+        async for head in heads:
+            if head.seq < seen or (head == NOTHING and await kernel.store.get(names.TASKS, task_id) is None):
+                return
+            seen = head.seq
+            yield head

@@ -13,6 +13,7 @@ from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import Loaded, TaskRecord
 from arriero.core.services import Services
+from arriero.core.streams import heads_of
 from arriero.types.errors import (
     ErrorInfo,
     InvalidInput,
@@ -176,7 +177,7 @@ class Tasks:
         return task
 
     async def _ended(self, task_id: str) -> None:
-        async with aclosing(self._kernel.store.watch(names.stream_log(task_id))) as heads:
+        async with aclosing(heads_of(self._kernel, task_id)) as heads:
             async for head in heads:
                 if head.ended:
                     return

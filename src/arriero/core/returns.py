@@ -1,0 +1,74 @@
+"""Items that come back from their workers without a verdict."""
+
+from __future__ import annotations
+
+from arriero.core import names, records
+from arriero.core.decisions import Verdict
+from arriero.core.items import Items
+from arriero.core.kernel import Change, Kernel
+from arriero.core.records import ItemRecord, Loaded
+from arriero.types.errors import ErrorInfo, StateConflict
+from arriero.types.tasks import TaskStatus
+
+
+class Returns:
+    """Queues items again whose workers gave them back, were lost, or never got them."""
+
+    def __init__(self, kernel: Kernel, items: Items) -> None:
+        self._kernel = kernel
+        self._items = items
+
+    async def of_worker(self, worker_id: str, keep: dict[str, str], *, lost: bool) -> dict[str, str]:
+        """Queue again whatever the worker holds beside the tokens to ``keep``; gives those that it has kept."""
+        kept: dict[str, str] = {}
+        after = ""
+        while page := await self._kernel.store.scan(names.held(worker_id), after):
+            for document in page:
+                item = await self._kernel.load(records.ITEM, names.ITEMS, document.key)
+                if item is not None and keep.get(item.record.id) == item.record.token:
+                    kept[item.record.id] = item.record.token
+                elif item is not None:
+                    await self.of_item(item.record, lost=lost)
+            after = page[-1].key
+        return kept
+
+    def soon(self, item_id: str, token: str) -> None:
+        """Queue an item again that was granted to nobody who is there."""
+        self._kernel.agenda.after(0.0, "return", item_id, lambda: self.of_token(item_id, token, lost=False))
+
+    async def of_token(self, item_id: str, token: str, *, lost: bool) -> None:
+        """Queue the item again if this is still its token."""
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        if item is not None and item.record.token == token:
+            await self.of_item(item.record, lost=lost)
+
+    async def of_item(self, seen: ItemRecord, *, lost: bool) -> None:
+        """Queue one item again, or declare it dead after too many losses. Another change of it wins."""
+        async with self._kernel.turns.take(seen.session_id):
+            item = await self._kernel.load(records.ITEM, names.ITEMS, seen.id)
+            if item is None or item.record.status is not TaskStatus.RUNNING or item.record.token != seen.token:
+                return
+            item.record.losses += 1 if lost else 0
+            change = Change()
+            try:
+                if item.record.losses >= self._kernel.config.max_losses:
+                    await self._bury(change, item)
+                else:
+                    self._items.requeue(change, item)
+                await self._kernel.apply(change)
+            except StateConflict:
+                return
+
+    async def _bury(self, change: Change, item: Loaded[ItemRecord]) -> None:
+        task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id)
+        if task is None:
+            return
+        limit = self._kernel.config.max_losses
+        error = ErrorInfo(
+            code="task_dead",
+            type="TaskDead",
+            message=f"{item.record.losses} workers of service {item.record.service!r} were lost while they ran it; "
+            f"the limit is {limit} (setting max_losses)",
+            details={"losses": item.record.losses, "limit": limit, "setting": "max_losses"},
+        )
+        await self._items.end(change, task, item, Verdict(TaskStatus.DEAD, error=error))
