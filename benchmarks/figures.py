@@ -12,7 +12,7 @@ from systems.base import System
 
 @dataclass
 class Row:
-    """One system: what each round found, or why there is nothing."""
+    """One system: what each round found, or why none was tried."""
 
     system: System
     rounds: list[dict[str, Any]] = field(default_factory=list)

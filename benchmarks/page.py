@@ -52,8 +52,8 @@ def speed(rows: Sequence[Row]) -> str:
 
 def _speed(row: Row, engine: Row | None) -> list[str]:
     start = [row.system.title, row.system.guarantee]
-    if row.missing:
-        return [*start, row.missing, "", "", "", "", ""]
+    if not row.rounds:
+        return [*start, row.missing or "the measurement failed", "", "", "", "", ""]
     p50, rate = row.median("p50_ms"), row.median("per_second")
     slower = f"{p50 / engine.median('p50_ms'):.1f} x" if engine else ""
     share = f"{rate / engine.median('per_second'):.0%}" if engine else ""
@@ -70,7 +70,7 @@ def _budget(row: Row, p50: float, rate: float) -> list[str]:
 
 
 def processor(rows: Sequence[Row]) -> str:
-    measured = [row for row in rows if row.rounds and not row.missing]
+    measured = [row for row in rows if row.rounds]
     roles = list(dict.fromkeys(role for row in measured for role in row.cpu_us))
     lines = []
     for row in measured:
