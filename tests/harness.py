@@ -64,11 +64,11 @@ def environment(**changes: str) -> dict[str, str]:
     return own | {"PYTHONUNBUFFERED": "1"} | changes
 
 
-async def answers(url: str, within: float = PATIENCE) -> None:
+async def answers(url: str, within: float = PATIENCE, path: str = "/ready") -> None:
     """Wait until ``/ready`` there says yes. Errors: ``ControlPlaneUnavailable`` when it does not in time."""
     caller = AsyncCaller(url, within)
     try:
-        await caller.call(Request("GET", "/ready", bytes))
+        await caller.call(Request("GET", path, bytes))
     finally:
         await caller.aclose()
 

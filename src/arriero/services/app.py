@@ -24,7 +24,7 @@ def service_app(service: BaseService) -> FastAPI:
     @app.get("/")
     async def home() -> dict[str, str]:
         """What the service is and does."""
-        return service.home()
+        return await service.home()
 
     @app.post("/process_message")
     async def process_message(message: QueueMessage) -> None:

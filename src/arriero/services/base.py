@@ -144,7 +144,7 @@ class BaseService:
         if self._worker is not None:
             self._worker.running = value
 
-    def home(self) -> dict[str, str]:
+    async def home(self) -> dict[str, str]:
         """What ``GET /`` shows."""
         return {
             "service_name": self.service_name,
@@ -230,8 +230,8 @@ class BaseService:
         async with self._shared_worker() as work:
             await asyncio.shield(work)
 
-    def launch_local(self) -> asyncio.Task[None]:
-        """The worker as a task."""
+    async def launch_local(self) -> asyncio.Task[None]:
+        """Start working in a task, which works until it is cancelled."""
         return asyncio.get_running_loop().create_task(self.processing_loop(), name=f"service {self.service_name}")
 
     async def launch_server(self) -> None:
