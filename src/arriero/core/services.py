@@ -29,6 +29,7 @@ class Services:
         self._known: dict[str, ServiceRecord] = {}
         self._changed = asyncio.Event()
         self._since = 0.0
+        self._met_any = False
 
     async def load(self) -> None:
         """Read the registry; done once, at the start."""
@@ -38,6 +39,7 @@ class Services:
             for document in page:
                 self._known[document.key] = decode(records.SERVICE, document.value, f"service {document.key}")
             after = page[-1].key
+        self._met_any = bool(self._known)
 
     async def register(self, record: ServiceRecord) -> None:
         """Add a service, or replace what is known of it."""
@@ -87,12 +89,13 @@ class Services:
 
     def _grace(self) -> float:
         age = self._kernel.clock() - self._since
-        if not self._known:
+        if not self._met_any:
             return max(GRACE if age < YOUNG else 0.0, EMPTY_GRACE - age)
         return GRACE if age < YOUNG else 0.0
 
     def _knows(self, record: ServiceRecord) -> None:
         self._known[record.name] = record
+        self._met_any = True
         self._changed.set()
         self._changed = asyncio.Event()
 
