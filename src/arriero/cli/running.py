@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+logger = logging.getLogger("arriero")
+
+#: Seconds that a part's last tasks get to end, after it has drained.
+PATIENCE = 2.0
 
 
 def run(part: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
@@ -23,19 +30,35 @@ async def _until_signalled(part: Callable[[], Coroutine[Any, Any, None]]) -> Non
     task = loop.create_task(part())
     asked = False
 
-    def stop(number: signal.Signals) -> None:
+    def stop(number: int, _: Any) -> None:
         nonlocal asked
+        if asked:
+            os._exit(128 + number)
         asked = True
-        logging.getLogger("arriero").info("%s: draining", number.name)
-        task.cancel()
+        logger.info("%s: draining", signal.Signals(number).name)
+        loop.call_soon_threadsafe(task.cancel)
 
+    # Not the loop's own handlers: those wait for a handler that blocks the loop.
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
+        signal.signal(number, stop)
     try:
         await task
     except asyncio.CancelledError:
         if not asked:
             raise
+        await _leave_behind()
+
+
+async def _leave_behind() -> None:
+    """What heeds no cancellation would keep the process for ever: it ends nevertheless, having drained."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others and (await asyncio.wait(others, timeout=PATIENCE))[1]:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -28,7 +28,7 @@ from arriero.types.link import (
     Welcome,
     WorkerFrame,
     decode_worker_frames,
-    encode_frames,
+    messages,
 )
 
 logger = logging.getLogger("arriero.control_plane")
@@ -146,7 +146,8 @@ class LinkConnection:
             self._wake.clear()
             frames, self._outgoing = self._outgoing, []
             try:
-                await self._socket.send_bytes(encode_frames(frames))
+                for message in messages(frames):
+                    await self._socket.send_bytes(message)
             except (WebSocketDisconnect, RuntimeError):
                 return
 

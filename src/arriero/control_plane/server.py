@@ -13,6 +13,7 @@ from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOr
 from arriero.state_stores import StateStore, open_store
 from arriero.types.errors import ArrieroError, ConfigurationError, Unavailable
 from arriero.types.ids import generate_id
+from arriero.types.link import LARGEST_MESSAGE
 from arriero.types.messages import CONTROL_PLANE_NAME, QueueMessage
 from arriero.types.services import ServiceDefinition
 from arriero.types.serving import AsgiServer, bind
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 DEFAULT_STORE = "sqlite:///.arriero/state.db"
 CONTROL_PLANE_MESSAGE_TYPE = CONTROL_PLANE_NAME
-#: Largest message of a link: an input of the largest size, escaped, and what goes with it.
-LARGEST_FRAME = 64 * 1024 * 1024
 #: Messages of other producers that are taken at once.
 AT_ONCE = 16
 
@@ -104,7 +103,7 @@ class ControlPlaneServer:
         port = config.internal_port if config.internal_port is not None else config.port
         sock = bind(config.internal_host or config.host, 8000 if port is None else port)
         try:
-            server = AsgiServer(self.front(), sock, ws_max_size=LARGEST_FRAME, ws_ping_interval=None)
+            server = AsgiServer(self.front(), sock, ws_max_size=LARGEST_MESSAGE, ws_ping_interval=None)
             if not config.port:
                 self.config.port = server.port
             async with self, server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from arriero.message_queues import config_from_mapping, queue_from_config
 from arriero.message_queues.base import MessageQueue
 from arriero.services import BaseService, FunctionService, WorkflowService, WorkflowServiceConfig
 from arriero.services.registration import ControlPlaneCalls
+from arriero.services.threads import THREADS
 from arriero.types.settings import ControlPlaneConfig
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ async def _deploy(make: Make, url: str) -> None:
 
 
 async def _run(service: BaseService, url: str | None = None) -> None:
+    asyncio.get_running_loop().set_default_executor(THREADS)  # the engine runs blocking steps in it
     async with together() as parts:
         parts.create_task(service.launch_server(), name=f"service {service.service_name}")
         if url is not None:

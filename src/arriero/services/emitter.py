@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 
 import msgspec
 
-from arriero.types.errors import ArrieroError, Fenced
-from arriero.types.link import ControlPlaneLink, Event, Grant
+from arriero.types.errors import ArrieroError, Fenced, StateConflict, Unavailable
+from arriero.types.link import SPLIT, ControlPlaneLink, Event, Grant
+
+logger = logging.getLogger("arriero.services")
 
 #: Seconds that events gather before they are sent together.
 GATHER = 0.02
@@ -16,11 +20,15 @@ PAUSE = 0.5
 
 
 class Emitter:
-    """The unsent events of one item. One frame is under way at a time, so that their order holds."""
+    """The unsent events of one item. One frame is under way at a time, so that their order holds.
 
-    def __init__(self, link: ControlPlaneLink, grant: Grant) -> None:
+    ``on_fenced`` is called when the item turns out to be somebody else's.
+    """
+
+    def __init__(self, link: ControlPlaneLink, grant: Grant, on_fenced: Callable[[], None]) -> None:
         self._link = link
         self._grant = grant
+        self._on_fenced = on_fenced
         self._unsent: list[Event] = []
         self._count = 0
         self._last = float("-inf")
@@ -36,40 +44,64 @@ class Emitter:
             self._timer = loop.call_at(max(loop.time(), self._last + GATHER), self._flush)
 
     async def rest(self) -> list[Event]:
-        """Stop sending; gives the events that were not sent."""
+        """Stop sending; gives the events that were not sent, no more of them than fit beside a result."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._last = float("inf")
         if self._sending is not None:
             await self._sending
+        while len(first := self._first_frame()) < len(self._unsent):
+            del self._unsent[: len(first)]
+            if not await self._sent(first):
+                await asyncio.sleep(PAUSE)  # the control plane cannot take them now and does not say when it can
         unsent, self._unsent = self._unsent, []
         return unsent
 
     def drop(self) -> None:
         """The item ended elsewhere: nothing more is sent."""
+        self._unsent.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._sending is not None:
             self._sending.cancel()
 
+    def _first_frame(self) -> list[Event]:
+        """The oldest unsent events, at least one and as many as fit into a frame."""
+        size = 0
+        for number, event in enumerate(self._unsent):
+            size += memoryview(event.data).nbytes
+            if size > SPLIT and number:
+                return self._unsent[:number]
+        return list(self._unsent)
+
     def _flush(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
         self._last = loop.time()
-        events, self._unsent = self._unsent, []
+        events = self._first_frame()
+        del self._unsent[: len(events)]
         self._sending = loop.create_task(self._send(events))
 
     async def _send(self, events: list[Event]) -> None:
         try:
-            await self._link.emit(self._grant.item_id, self._grant.token, events)
-        except Fenced:
-            return
-        except ArrieroError:
-            self._unsent[:0] = events
-            self._last = max(self._last, asyncio.get_running_loop().time() + PAUSE)
+            if not await self._sent(events):
+                self._last = max(self._last, asyncio.get_running_loop().time() + PAUSE)
         finally:
             self._sending = None
         if self._unsent and self._last != float("inf"):
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(self._last + GATHER, self._flush)
+
+    async def _sent(self, events: list[Event]) -> bool:
+        """Send a frame; one that cannot be taken now is unsent again."""
+        try:
+            await self._link.emit(self._grant.item_id, self._grant.token, events)
+        except Fenced:
+            self._on_fenced()
+        except (Unavailable, StateConflict):
+            self._unsent[:0] = events
+            return False
+        except ArrieroError as error:
+            logger.error("%d events of item %s were refused: %s", len(events), self._grant.item_id, error)  # noqa: TRY400  # what it says is all there is
+        return True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arriero.runtime.arguments import parse_arguments
+from arriero.services.threads import in_thread
 from arriero.types.errors import InvalidInput
 from arriero.types.handling import Handled, HandlerContext
 
@@ -58,6 +58,6 @@ class FunctionHandler:
         if self._is_async:
             value = await self._function(**arguments)
         else:
-            value = await asyncio.to_thread(self._function, **arguments)
+            value = await in_thread(self._function, **arguments)
         context.emit({"result": value}, "StopEvent", last=True)
         return Handled(value)

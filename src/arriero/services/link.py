@@ -22,6 +22,7 @@ from arriero.types.errors import (
     error_from_info,
 )
 from arriero.types.link import (
+    LARGEST_MESSAGE,
     Answer,
     Bye,
     Claim,
@@ -38,6 +39,7 @@ from arriero.types.link import (
     WorkerFrame,
     decode_core_frames,
     encode_frames,
+    messages,
 )
 
 logger = logging.getLogger("arriero.services")
@@ -46,7 +48,6 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 #: How long the worker waits for the answer to its goodbye, and for a renewal, in seconds.
 PATIENCE = 2.0
-LARGEST_FRAME = 64 * 1024 * 1024
 
 
 class WebSocketLink:
@@ -62,6 +63,7 @@ class WebSocketLink:
         self._outgoing: list[WorkerFrame] = []
         self._wake = asyncio.Event()
         self._opened = asyncio.Event()
+        self._welcomed = False
         self._next = 0
         self._keeper: asyncio.Task[None] | None = None
 
@@ -151,6 +153,11 @@ class WebSocketLink:
                     if not warned and pause >= LONGEST_PAUSE:
                         logger.warning("waiting for the control plane at %s: %s", self.url, error)
                         warned = True
+                except ProtocolError as error:
+                    if not self._welcomed:
+                        raise
+                    logger.error("%s; trying again", error)  # noqa: TRY400  # what it says is all there is
+                    pause = LONGEST_PAUSE
                 finally:
                     self._opened.clear()
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311  # the pause between connections
@@ -158,7 +165,7 @@ class WebSocketLink:
 
     async def _connected(self, session: aiohttp.ClientSession) -> None:
         """One connection, until it closes."""
-        async with session.ws_connect(f"{self.url}/link", max_msg_size=LARGEST_FRAME, compress=0) as socket:
+        async with session.ws_connect(f"{self.url}/link", max_msg_size=LARGEST_MESSAGE, compress=0) as socket:
             await socket.send_bytes(encode_frames([self._hello()]))
             self._greeted(await self._receive(socket))
             writer = asyncio.create_task(self._write(socket), name="writer of a link")
@@ -180,6 +187,7 @@ class WebSocketLink:
         self._on_open(welcome)
         self._wake.set()
         self._opened.set()
+        self._welcomed = True
         for frame in others:
             self._take(frame)
 
@@ -212,5 +220,5 @@ class WebSocketLink:
             await self._wake.wait()
             self._wake.clear()
             frames, self._outgoing = self._outgoing, []
-            if frames:
-                await socket.send_bytes(encode_frames(frames))
+            for message in messages(frames) if frames else ():
+                await socket.send_bytes(message)

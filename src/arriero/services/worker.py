@@ -14,11 +14,11 @@ from arriero.message_queues.base import MessageQueue, Subscription
 from arriero.services.emitter import Emitter
 from arriero.services.faults import error_info
 from arriero.services.lease import LeaseKeeper
-from arriero.types.errors import ErrorInfo, Fenced, Unavailable
+from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, PayloadTooLarge, StateConflict, Unavailable
 from arriero.types.handling import Handled, Handler
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
-from arriero.types.link import ControlPlaneLink, Grant, Hello, Report, Stop, Welcome
+from arriero.types.link import LARGEST_VALUE, ControlPlaneLink, Grant, Hello, Report, Stop, Welcome
 
 logger = logging.getLogger("arriero.services")
 
@@ -26,6 +26,8 @@ logger = logging.getLogger("arriero.services")
 REPORT_PAUSE = 0.5
 #: Seconds after which a handler that was told to stop is named in the log.
 STOP_PATIENCE = 10.0
+#: Seconds that handlers get to end once the worker leaves.
+LEAVE_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class ItemContext:
         self._emitter = emitter
 
     def emit(self, data: dict[str, Any], type: str = "", *, last: bool = False) -> None:
-        self._emitter.add(encode_json(data, f"event {type}"), type, last=last)
+        self._emitter.add(bounded(encode_json(data, f"event {type}"), f"event {type}"), type, last=last)
 
 
 class Run:
@@ -83,11 +85,15 @@ class Worker:
         self._queue = queue
         self._runs: dict[str, Run] = {}
         self._held: dict[str, str] = {}
+        self._revoked: set[str] = set()
         self._asked = 0
         self._running = True
         self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
+        self._resumed = asyncio.Event()
+        self._resumed.set()
+        self._subscription: Subscription | None = None
         self._welcome: Welcome | None = None
         self._raise = bool(extra.pop("raise_exceptions", False))
         self._raised: asyncio.Future[None] | None = None
@@ -100,7 +106,11 @@ class Worker:
     @running.setter
     def running(self, value: bool) -> None:
         self._running = value
-        if value and self.ready.is_set():
+        if not value:
+            self._resumed.clear()
+            return
+        self._resumed.set()
+        if self.ready.is_set():
             self._start(self._claim())
 
     @property
@@ -113,40 +123,44 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._raised = loop.create_future()
         self._lease = LeaseKeeper(self._link, self.id, loop)
-        subscription: Subscription | None = None
         try:
             await self._link.open(self._hello, self._stop, self._opened)
             topic = f"{self._namespace()}.{self.options.service}"
-            subscription = await self._queue.subscribe(topic, prefetch=1)
+            self._subscription = await self._queue.subscribe(topic, prefetch=1)
             self.ready.set()
-            await self._listen(subscription)
+            await self._listen(self._subscription)
         finally:
             self.ready.clear()
-            await self._leave(subscription)
+            await self._leave()
 
     async def drain(self, seconds: float | None) -> None:
-        """Take nothing new and wait until what runs has ended, at most so long."""
+        """Take nothing new and wait until what runs has ended and is reported, at most so long."""
         self._running = False
-        if self._runs:
+        await self._unsubscribe()
+        if self._held:
             self._quiet.clear()
             try:
                 async with asyncio.timeout(seconds):
                     await self._quiet.wait()
             except TimeoutError:
-                logger.warning("%d items of %s go back unfinished", len(self._runs), self.options.service)
+                logger.warning("%d items of %s go back unfinished", len(self._held), self.options.service)
 
     async def _listen(self, subscription: Subscription) -> None:
         assert self._raised is not None  # made in run
         rings = asyncio.ensure_future(self._hear(subscription))
         try:
             await asyncio.wait({rings, self._raised}, return_when=asyncio.FIRST_COMPLETED)
-            await (self._raised if self._raised.done() else rings)
+            if rings.done():
+                await rings
+            if self._subscription is None or self._raised.done():
+                await self._raised  # a worker that drains hears no rings and goes on until it is cancelled
         finally:
             rings.cancel()
             await asyncio.gather(rings, return_exceptions=True)
 
     async def _hear(self, subscription: Subscription) -> None:
         async for delivery in subscription:
+            await self._resumed.wait()
             try:
                 await self._claim()
             except Unavailable as error:
@@ -155,31 +169,55 @@ class Worker:
             else:
                 await delivery.ack()
 
+    async def _unsubscribe(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.aclose()
+
     async def _claim(self) -> None:
         free = self.options.slots - len(self._runs) - self._asked
         if free <= 0 or not self._running:
             return
         self._asked += free
+        grants: list[Grant] = []
         try:
             grants = await self._link.claim(free)
         finally:
             self._asked -= free
-        self._begin(grants)
+            self._begin(grants)
 
     def _begin(self, grants: list[Grant]) -> None:
-        for grant in grants:
-            run = Run(grant, Emitter(self._link, grant))
-            self._runs[grant.item_id] = run
-            self._held[grant.item_id] = grant.token
-            run.task = self._start(self._work(run))
-        if grants:
+        """Start what was granted. What ended before it arrived is not begun, and a worker that drains gives it back."""
+        wanted = [grant for grant in grants if grant.token not in self._revoked]
+        if not self._asked:
+            self._revoked.clear()
+        if not self._running and wanted:
+            self._start(self._link.release({grant.item_id: grant.token for grant in wanted}))
+        elif wanted:
+            for grant in wanted:
+                self._begin_one(grant)
             self._lease.busy(holds_items=True)
+        if len(wanted) < len(grants):
+            self._start(self._claim())
+
+    def _begin_one(self, grant: Grant) -> None:
+        item_id, token = grant.item_id, grant.token
+        older = self._held.get(item_id)
+        if older is not None:  # the lease was lost, and the item came back to the same worker
+            self._stop(Stop(item_id=item_id, token=older, reason="fenced"))
+        fenced = Stop(item_id=item_id, token=token, reason="fenced")
+        run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced)))
+        self._runs[item_id] = run
+        self._held[item_id] = token
+        run.task = self._start(self._work(run))
 
     async def _work(self, run: Run) -> None:
         grant = run.grant
         try:
             handled = await self._handle(run)
-            value = encode_json(handled.value, "the result")
+            value = bounded(encode_json(handled.value, "the result"), "the result")
+            if handled.context is not None:
+                bounded(handled.context.encode(), "what the session keeps")
             report = _report(grant, value=msgspec.Raw(value), context=handled.context)
         except asyncio.CancelledError as error:
             if run.stopped:
@@ -187,7 +225,9 @@ class Worker:
             if _was_asked_to_cancel():
                 raise
             report = _report(grant, error=error_info(error))
-        except (Exception, SystemExit) as error:  # the worker loop: whatever a handler raises is the item's failure
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # the worker loop: whatever a handler raises is the item's failure
             if run.stopped:
                 return
             logger.warning("item %s of %s failed", grant.item_id, grant.service, exc_info=error)
@@ -203,40 +243,44 @@ class Worker:
     async def _finish(self, run: Run, report: Report) -> None:
         if run.stopped:
             return
-        self._runs.pop(run.grant.item_id, None)
+        del self._runs[run.grant.item_id]
         report.free = ask = 1 if self._running else 0
         self._asked += ask
         grants: list[Grant] = []
         try:
             grants = await self._report(report)
-        except Fenced as error:
-            logger.info("a report came too late: %s", error)
-            self._start(self._claim_after(ask))
+        except ArrieroError as error:
+            logger.log(_level(error), "the report of item %s was refused: %s", run.grant.item_id, error)
+            self._start(self._claim())
         finally:
             self._asked -= ask
             if self._held.get(run.grant.item_id) == run.grant.token:
                 del self._held[run.grant.item_id]
-        self._begin(grants)
-        self._settle(report)
-
-    async def _claim_after(self, ask: int) -> None:
-        if ask:
-            await self._claim()
+            self._begin(grants)
+            self._settle(report)
 
     async def _report(self, report: Report) -> list[Grant]:
-        """Report until it is taken or refused; while the control plane cannot take it, it is held."""
+        """Report until it is taken or refused; while the control plane cannot take it, it is held.
+
+        A value that cannot be taken at all makes a failure of it.
+        """
         while True:
             try:
                 return await self._link.report(report)
-            except Unavailable as error:
+            except (Unavailable, StateConflict) as error:
                 logger.info("a report waits: %s", error)
                 await asyncio.sleep(REPORT_PAUSE)  # the store is down and does not say when it is back
+            except Fenced:
+                raise
+            except ArrieroError as error:
+                if report.error is not None and not report.events:
+                    raise
+                logger.warning("the result of item %s cannot be taken: %s", report.item_id, error)
+                failed = Report(request=0, item_id=report.item_id, token=report.token, error=error.info())
+                failed.free, report = report.free, failed
 
     def _settle(self, report: Report) -> None:
-        if not self._held:
-            self._lease.busy(holds_items=False)
-        if not self._runs:
-            self._quiet.set()
+        self._rest_if_idle()
         failure, self._failure = self._failure, None
         raised = self._raised
         if (
@@ -248,9 +292,19 @@ class Worker:
         ):
             raised.set_exception(failure)
 
+    def _rest_if_idle(self) -> None:
+        if not self._held:
+            self._lease.busy(holds_items=False)
+            self._quiet.set()
+
     def _stop(self, stop: Stop) -> None:
-        """The item ended elsewhere: its slot is free at once, whatever the handler does."""
+        """The item ended elsewhere: its slot is free at once, whatever the handler does.
+
+        It may have ended before the answer that grants it was read.
+        """
         if self._held.get(stop.item_id) != stop.token:
+            if self._asked:
+                self._revoked.add(stop.token)
             return
         del self._held[stop.item_id]
         run = self._runs.pop(stop.item_id, None)
@@ -262,10 +316,7 @@ class Worker:
         if run.task is not None:
             run.task.cancel()
             self._name_if_stuck(run.task, stop)
-        if not self._held:
-            self._lease.busy(holds_items=False)
-        if not self._runs:
-            self._quiet.set()
+        self._rest_if_idle()
         self._start(self._claim())
 
     def _name_if_stuck(self, task: asyncio.Task[None], stop: Stop) -> None:
@@ -314,15 +365,31 @@ class Worker:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("the worker of %s: %s", self.options.service, error, exc_info=error)
 
-    async def _leave(self, subscription: Subscription | None) -> None:
+    async def _leave(self) -> None:
+        """What is in work is cancelled; a handler that does not heed that is left behind."""
         self._running = False
-        for task in list(self._tasks):
+        await self._unsubscribe()
+        tasks = set(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=LEAVE_PATIENCE)
+            if stuck:
+                logger.warning("%d handlers of %s do not stop", len(stuck), self.options.service)
         self._lease.stop()
-        if subscription is not None:
-            await subscription.aclose()
         await self._link.aclose()
+
+
+def bounded(text: bytes, what: str) -> bytes:
+    """The JSON text itself, unless it is too large to be reported."""
+    if len(text) > LARGEST_VALUE:
+        size = len(text)
+        raise PayloadTooLarge(f"{what} has {size} bytes; the limit is {LARGEST_VALUE}", size=size, limit=LARGEST_VALUE)
+    return text
+
+
+def _level(error: ArrieroError) -> int:
+    return logging.INFO if isinstance(error, Fenced) else logging.ERROR
 
 
 def _nobody(_: Welcome) -> None:

@@ -6,7 +6,7 @@ the requests that were not answered are sent again, so each of them is idempoten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -136,6 +136,12 @@ class Stop(msgspec.Struct, kw_only=True, omit_defaults=True, tag="stop"):
     reason: str
 
 
+#: Largest JSON text of a result, of a stream event, and of what a session keeps for its next item.
+LARGEST_VALUE = 32 * 1024 * 1024
+#: Beyond this size, frames travel in messages of their own; and the size of a message that ends the connection.
+SPLIT = 16 * 1024 * 1024
+LARGEST_MESSAGE = 256 * 1024 * 1024
+
 WorkerFrame = Hello | Report | Claim | Emit | Release | Bye
 CoreFrame = Welcome | Answer | Stop
 
@@ -143,6 +149,12 @@ CoreFrame = Welcome | Answer | Stop
 encode_frames = msgspec.json.Encoder().encode
 decode_worker_frames = msgspec.json.Decoder(list[WorkerFrame]).decode
 decode_core_frames = msgspec.json.Decoder(list[CoreFrame]).decode
+
+
+def messages(frames: Sequence[WorkerFrame] | Sequence[CoreFrame]) -> list[bytes]:
+    """The messages that carry these frames, in order: one, or one for each frame when they are large."""
+    together = encode_frames(frames)
+    return [together] if len(together) <= SPLIT else [encode_frames([frame]) for frame in frames]
 
 
 class ControlPlaneLink(Protocol):
