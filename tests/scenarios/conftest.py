@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -30,3 +32,15 @@ async def workers(core: Core) -> AsyncIterator[None]:
 async def client(core: Core, workers: None) -> AsyncIterator[AsyncLlamaDeployClient]:
     async with core.client() as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def nothing_is_left() -> AsyncIterator[None]:
+    """Whatever a test starts has ended when it ends: no task, and no warning about what was not closed."""
+    before = asyncio.all_tasks()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
+        assert not left, left
+        gc.collect()

@@ -54,11 +54,11 @@ async def control_plane(
     orchestrator = orchestrator or SimpleOrchestrator(max_retries=2, final_message_type=None)
     server = ControlPlaneServer(queue or SimpleMessageQueue(), orchestrator, config=config)
     consume = await server.register_to_message_queue()
-    async with beside(server.launch_server(), server.started.wait()), beside(consume(), _at_once()):
+    async with beside(server.launch_server(), server.started.wait()), beside(consume(), at_once()):
         yield server
 
 
-async def _at_once() -> None:
+async def at_once() -> None:
     """Nothing to wait for."""
 
 

@@ -1,10 +1,7 @@
 """Core, services and clients in one event loop; what they leave behind when they end."""
 
 import asyncio
-import gc
 import socket
-import warnings
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -23,17 +20,7 @@ from tests.harness import answers, free_port
 from tests.scenarios.flows import Counting, Greeting, Remembering, double
 from tests.scenarios.system import Http, core_here
 
-
-@pytest.fixture(autouse=True)
-async def nothing_is_left() -> AsyncIterator[None]:
-    """Whatever a test starts has ended when it ends: no task, and no warning about what was not closed."""
-    before = asyncio.all_tasks()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
-        left = asyncio.all_tasks() - before - {asyncio.current_task()}
-        assert not left, left
-        gc.collect()
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 async def ended(*tasks: asyncio.Task[None]) -> None:

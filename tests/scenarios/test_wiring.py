@@ -1,6 +1,7 @@
 """The documented low-level wiring: queue, control plane and services put together by hand."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -32,7 +33,9 @@ from tests.harness import answers, free_port
 from tests.scenarios import shapes
 from tests.scenarios.flows import Counting, Failing, Greeting, Remembering, double
 from tests.scenarios.shapes import has_shape, refused
-from tests.scenarios.system import Http, at_work, beside, control_plane, served
+from tests.scenarios.system import Http, at_once, at_work, beside, control_plane, served
+
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 @pytest.fixture
@@ -143,7 +146,7 @@ async def test_a_final_message_tells_whoever_listens_of_the_result(tmp_path: Pat
         consume = await queue.register_consumer(consumer, topic=plane.get_topic("human"))
         async with (
             at_work(FunctionService(double, queue, service_name="double"), plane.url),
-            beside(consume(), nothing()),
+            beside(consume(), at_once()),
             AsyncLlamaDeployClient(plane.config) as client,
         ):
             session = await client.create_session()
@@ -206,19 +209,21 @@ async def test_several_ways_to_run_a_service_share_one_worker(
     plane: ControlPlaneServer, client: AsyncLlamaDeployClient
 ) -> None:
     running = most = 0
-    both = asyncio.Event()
+    never = asyncio.Event()
 
     async def one_at_a_time() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await asyncio.wait({asyncio.ensure_future(both.wait())}, timeout=0.05)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):  # in which a second worker would begin another one
+                await never.wait()
         running -= 1
 
     service = FunctionService(one_at_a_time, plane.message_queue, service_name="one", max_concurrent_tasks=1)
     await service.register_to_control_plane(plane.url)
     consume = await service.register_to_message_queue()
-    async with beside(service.launch_server(), service.ready.wait()), beside(consume(), nothing()):
+    async with beside(service.launch_server(), service.ready.wait()), beside(consume(), at_once()):
         local = await service.launch_local()
         sessions = await asyncio.gather(*(client.create_session() for _ in range(6)))
         await asyncio.gather(*(session.run("one") for session in sessions))
@@ -446,10 +451,6 @@ async def test_without_raise_exceptions_a_service_goes_on_after_a_failure(
 
 
 # Helpers
-
-
-async def nothing() -> None:
-    """Nothing to wait for."""
 
 
 async def listening(settings: WorkflowServiceConfig) -> None:

@@ -29,7 +29,7 @@ def service_app(service: BaseService) -> FastAPI:
     @app.post("/process_message")
     async def process_message(message: QueueMessage) -> None:
         """Take a documented message."""
-        await service.process_message(message)
+        await service.take(message)
 
     @app.get("/health")
     async def health() -> dict[str, str]:

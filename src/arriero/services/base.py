@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable, Subscription
-from arriero.services.detached import Detached
+from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
+from arriero.services.detached import Detached, task_of
 from arriero.services.link import WebSocketLink
 from arriero.services.registration import ControlPlaneCalls
 from arriero.services.worker import Worker, WorkerOptions
-from arriero.types.errors import ArrieroError, ConfigurationError, InvalidInput
+from arriero.types.errors import ConfigurationError
 from arriero.types.handling import Handled, Handler, HandlerContext
 from arriero.types.ids import generate_id
 from arriero.types.link import ControlPlaneLink, Welcome
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Seconds that a worker gets to connect before the service's own routes are served.
 HEAD_START = 0.5
+#: The most messages that a detached service holds at once.
+MOST_AT_ONCE = 1000
 
 
 @dataclass(slots=True)
@@ -97,6 +99,7 @@ class BaseService:
         self._registered = asyncio.Event()
         self._worker: Worker | None = None
         self._detached: Detached | None = None
+        self._broken = asyncio.Event()
         self._work: asyncio.Task[None] | None = None
         self._users = 0
         self._app: FastAPI | None = None
@@ -107,16 +110,19 @@ class BaseService:
         return _MessageHandler(self)
 
     async def process_message(self, message: QueueMessage) -> Any:
+        """Take one documented message, as :meth:`take` does. In a kind of one's own: do its work, give the result."""
+        await self.take(message)
+
+    async def take(self, message: QueueMessage) -> None:
         """Take one documented message: a new task is handed to the control plane, which has it done once.
 
         Without a control plane the service does it itself and publishes its events and its result.
         """
-        if message.action is not ActionTypes.NEW_TASK:
-            raise InvalidInput(f"service {self.service_name!r} takes new_task, not {message.action!r}")
+        task = task_of(message, self.service_name)
         if self._calls is not None:
-            await self._calls.submit(message, self.service_name)
+            await self._calls.submit(task)
         else:
-            await (await self._detached_here()).take(message)
+            await (await self._detached_here()).take(task)
 
     # What it is
 
@@ -141,8 +147,8 @@ class BaseService:
     @running.setter
     def running(self, value: bool) -> None:
         self._running = value
-        if self._worker is not None:
-            self._worker.running = value
+        for worker in self._workers():
+            worker.running = value
 
     async def home(self) -> dict[str, str]:
         """What ``GET /`` shows."""
@@ -151,7 +157,7 @@ class BaseService:
             "description": self.options.description,
             "running": str(self._running),
             "step_interval": str(self.options.step_interval),
-            "num_outstanding_calls": str(self._worker.outstanding if self._worker else 0),
+            "num_outstanding_calls": str(sum(worker.outstanding for worker in self._workers())),
             "type": self.service_type,
         }
 
@@ -216,7 +222,7 @@ class BaseService:
 
         if not remote:
             return CallableMessageConsumer(
-                id_=self.publisher_id, message_type=self.service_name, handler=self.process_message
+                id_=self.publisher_id, message_type=self.service_name, handler=self.take
             )
         if not self.options.host or not self.options.port:
             raise ConfigurationError("a remote consumer needs the service's host and port")
@@ -280,43 +286,61 @@ class BaseService:
 
     async def _consume_detached(self) -> None:
         """Take tasks from the topic until the service is registered."""
-        subscription = await self.message_queue.subscribe(self.get_topic(self.service_name))
-        registered = asyncio.ensure_future(self._registered.wait())
-        hearing = asyncio.ensure_future(self._hear(subscription))
+        detached = await self._detached_here()
+        topic, prefetch = self.get_topic(self.service_name), min(self.options.max_concurrent_tasks, MOST_AT_ONCE)
+        subscription = await self.message_queue.subscribe(topic, prefetch)
+        listening = asyncio.ensure_future(detached.listen(subscription))
+        registration = asyncio.ensure_future(self._registration())
         try:
-            await asyncio.wait({registered, hearing}, return_when=asyncio.FIRST_COMPLETED)
-            if hearing.done():
-                await hearing
+            await asyncio.wait({registration, listening}, return_when=asyncio.FIRST_COMPLETED)
+            await (listening if listening.done() else registration)
         finally:
-            for waiting in (registered, hearing):
-                waiting.cancel()
-            await asyncio.gather(registered, hearing, return_exceptions=True)
+            listening.cancel()
+            registration.cancel()
+            await asyncio.gather(listening, registration, return_exceptions=True)
             await subscription.aclose()
+            await self._leave_detached()
 
-    async def _hear(self, subscription: Subscription) -> None:
-        async for delivery in subscription:
-            try:
-                await self.process_message(delivery.message)
-            except ArrieroError as error:
-                await delivery.reject(str(error))
-            else:
-                await delivery.ack()
+    async def _registration(self) -> None:
+        """Wait for it. Errors: what the worker of a detached service raised."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._registered, self._broken)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._detached is not None and self._broken.is_set():
+            await self._detached.failure()
 
     async def _detached_here(self) -> Detached:
         if self._detached is None:
-            self._detached = Detached(self, self._make_worker)
-            await self._detached.open()
+            self._broken.clear()
+            self._detached = Detached(self, self._make_worker, self._broken.set)
+        await self._detached.open()
         return self._detached
 
-    def _make_worker(self, link: ControlPlaneLink, queue: MessageQueue) -> Worker:
-        return Worker(
+    async def _leave_detached(self) -> None:
+        detached, self._detached = self._detached, None
+        if detached is not None:
+            await detached.aclose()
+
+    def _workers(self) -> list[Worker]:
+        found = [self._worker, self._detached.worker if self._detached is not None else None]
+        return [worker for worker in found if worker is not None]
+
+    def _make_worker(
+        self, link: ControlPlaneLink, queue: MessageQueue, on_open: Callable[[Welcome], None] | None = None
+    ) -> Worker:
+        worker = Worker(
             self._worker_options(),
             self.handler(),
             link,
             queue,
             raise_exceptions=self.options.raise_exceptions,
-            on_open=self._welcomed,
+            on_open=on_open or self._welcomed,
         )
+        worker.running = self._running
+        return worker
 
     @asynccontextmanager
     async def _shared_worker(self) -> AsyncIterator[asyncio.Task[None]]:
@@ -328,19 +352,17 @@ class BaseService:
             yield work
         finally:
             self._users -= 1
-            if not self._users and self._detached is not None:
-                await self._detached.aclose()
-                self._detached = None
+            if not self._users:
+                await self._leave_detached()
             if not self._users and not work.done():
                 await self.drain(self.options.drain)
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
     async def _run_worker(self) -> None:
-        await self._registered.wait()
+        await self._registration()
         assert self._link is not None  # set before the event
         self._worker = self._make_worker(self._link, self.message_queue)
-        self._worker.running = self._running
         try:
             await self._worker.run()
         finally:

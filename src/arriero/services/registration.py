@@ -9,9 +9,10 @@ import msgspec
 from arriero.client import requests
 from arriero.client.caller import AsyncCaller
 from arriero.types.errors import UnknownSession
-from arriero.types.messages import QueueMessage
+from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.services import ServiceDefinition
 from arriero.types.settings import ControlPlaneConfig
+from arriero.types.tasks import TaskDefinition
 
 #: Seconds for which a running service tries to reach its control plane.
 PATIENCE = 30.0
@@ -36,13 +37,11 @@ class ControlPlaneCalls:
     async def deregister(self, service_name: str) -> None:
         await self._caller.call(requests.deregister_service(service_name))
 
-    async def submit(self, message: QueueMessage, service_name: str) -> None:
-        """Hand over a ``NEW_TASK`` message; the same task again is the same task."""
-        task = message.data.get("task", message.data)
-        handed = message.model_copy(update={"data": {**task, "service_id": service_name, "agent_id": None}})
-        await self._caller.call(
-            requests.Request("POST", "/process_message", _nothing, body=_body(handed), headers=_JSON)
-        )
+    async def submit(self, task: TaskDefinition) -> None:
+        """Hand over a task, in a session of its own if it has none; the same task again is the same task."""
+        data = task.model_dump(mode="json", exclude={"agent_id"})
+        body = QueueMessage(action=ActionTypes.NEW_TASK, data=data).model_dump_json().encode()
+        await self._caller.call(requests.Request("POST", "/process_message", _nothing, body=body, headers=_JSON))
 
     async def get_state(self, session_id: str) -> dict[str, Any] | None:
         try:
@@ -55,10 +54,6 @@ class ControlPlaneCalls:
 
 
 _JSON = {"Content-Type": "application/json"}
-
-
-def _body(message: QueueMessage) -> bytes:
-    return message.model_dump_json().encode()
 
 
 def _nothing(_: bytes) -> None:

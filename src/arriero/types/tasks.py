@@ -141,4 +141,4 @@ class EventDefinition(BaseModel):
 
 def result_text(value: Any) -> str:
     """The documented text of a result: a string as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
