@@ -69,10 +69,11 @@ class Hot:
         wait = _wait(scope, self._config.max_wait)
         session_id: str = scope["path_params"]["session_id"]
         submission, trace = await self._read(scope, receive)
-        task = await self._core.tasks.submit(session_id, submission, trace)
         if wait is None:
+            task = await self._core.tasks.submit(session_id, submission, trace)
             return 200, _encode(task.id)
-        return _ended(await self._core.tasks.wait(task, wait), {"task_id": task.id, "status": task.status})
+        task = await self._core.tasks.run(session_id, submission, trace, wait)
+        return _ended(task, {"task_id": task.id, "status": task.status})
 
     async def _result(self, scope: Scope, receive: Receive) -> Answer:
         """The result, or null while there is none; with ``?wait=`` as soon as there is one."""

@@ -66,6 +66,25 @@ class Tasks:
 
         The same id with the same content gives the task that is there; with other content, :class:`TaskConflict`.
         """
+        return await self._submit(session_id, submission, headers, durable=True)
+
+    async def run(
+        self, session_id: str, submission: Submission, headers: dict[str, str] | None, seconds: float
+    ) -> TaskRecord:
+        """Accept a task and wait for its end; gives it as it is after that many seconds at the latest.
+
+        Nobody is told of the task before this returns, so its acceptance need not wait for the disk by itself: the
+        commit that ends it takes it there, or one that is made here.
+        """
+        accepted = await self._submit(session_id, submission, headers, durable=False)
+        task = await self.wait(accepted, seconds)
+        if task is accepted:
+            await self._kernel.store.commit((), durable=True)
+        return task
+
+    async def _submit(
+        self, session_id: str, submission: Submission, headers: dict[str, str] | None, *, durable: bool
+    ) -> TaskRecord:
         record = self._record(session_id, submission, headers or {})
         if record.service:
             await self._services.wait_for(record.service)
@@ -73,10 +92,11 @@ class Tasks:
             for _ in range(TRIES):
                 await self._require_session(session_id)
                 try:
-                    return await self._open(record)
+                    return await self._open(record, durable=durable)
                 except StateConflict:
                     there = await self._kernel.load(records.TASK, names.TASKS, record.id)
                     if there is not None:
+                        await self._kernel.store.commit((), durable=durable)
                         return _same(there.record, record)
         raise StateConflict(f"task {record.id!r} could not be stored for all the changes to its session; try again")
 
@@ -168,12 +188,12 @@ class Tasks:
             change.after.append(lambda item=item: self._kernel.on_stop(item, verdict.status.value))  # type: ignore[misc]  # bound now
         await self._kernel.apply(change)
 
-    async def _open(self, record: TaskRecord) -> TaskRecord:
+    async def _open(self, record: TaskRecord, *, durable: bool) -> TaskRecord:
         task = msgspec.structs.replace(record)
         change = Change()
         await self._items.begin(change, task)
         change.append(names.session_log(task.session_id), task.id)
-        await self._kernel.apply(change)
+        await self._kernel.apply(change, durable=durable)
         return task
 
     async def _ended(self, task_id: str) -> None:
@@ -196,7 +216,7 @@ class Tasks:
         now = self._kernel.clock()
         deadline = _deadline(submission.deadline)
         return TaskRecord(
-            id=names.check_name("task_id", submission.task_id or generate_id()),
+            id=generate_id() if submission.task_id is None else names.check_name("task_id", submission.task_id),
             session_id=session_id,
             service=_service(submission),
             input=submission.input,
