@@ -10,8 +10,7 @@ from arriero.core import names, records
 from arriero.types.errors import Fenced
 from arriero.types.link import Grant
 from arriero.types.tasks import TaskStatus
-
-from .conftest import Hand, House, MakeHouse, event
+from tests.unit.core.conftest import Hand, House, MakeHouse, event
 
 
 async def test_a_claimed_item_is_granted_to_nobody_else(house: House) -> None:

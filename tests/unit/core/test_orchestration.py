@@ -11,8 +11,7 @@ from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, get_resu
 from arriero.types.errors import Fenced, InvalidInput, UnknownService
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import TaskDefinition, TaskResult, TaskStatus
-
-from .conftest import Hand, House, MakeHouse
+from tests.unit.core.conftest import Hand, House, MakeHouse
 
 
 class TwoSteps(BaseOrchestrator):

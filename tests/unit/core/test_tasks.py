@@ -6,10 +6,16 @@ import asyncio
 
 import pytest
 
-from arriero.types.errors import InvalidInput, PayloadTooLarge, TaskConflict, UnknownService, UnknownSession, UnknownTask
+from arriero.types.errors import (
+    InvalidInput,
+    PayloadTooLarge,
+    TaskConflict,
+    UnknownService,
+    UnknownSession,
+    UnknownTask,
+)
 from arriero.types.tasks import TaskStatus
-
-from .conftest import House, MakeHouse
+from tests.unit.core.conftest import House, MakeHouse
 
 
 async def test_a_task_takes_three_commits(house: House) -> None:
