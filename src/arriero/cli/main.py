@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
+from typing import Any
 
 import click
 
@@ -27,5 +28,20 @@ def main() -> None:
     try:
         cli()
     except ArrieroError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        _refuse(str(error))
+    except ValueError as error:
+        from pydantic import ValidationError
+
+        if not isinstance(error, ValidationError):
+            raise
+        _refuse("; ".join(_wrong_setting(error.title, fault) for fault in error.errors(include_url=False)))
+
+
+def _refuse(why: str) -> None:
+    click.echo(f"Error: {' '.join(why.split())}", err=True)
+    sys.exit(1)
+
+
+def _wrong_setting(title: str, fault: Any) -> str:
+    name = ".".join(map(str, fault["loc"]))
+    return f"setting {name} of {title} cannot be {fault['input']!r}: {fault['msg']}"

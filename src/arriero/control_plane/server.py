@@ -16,7 +16,7 @@ from arriero.types.ids import generate_id
 from arriero.types.link import LARGEST_MESSAGE
 from arriero.types.messages import CONTROL_PLANE_NAME, QueueMessage
 from arriero.types.services import ServiceDefinition
-from arriero.types.serving import AsgiServer, bind
+from arriero.types.serving import AsgiServer, BodyLimit, bind
 from arriero.types.settings import ControlPlaneConfig
 
 if TYPE_CHECKING:
@@ -79,9 +79,10 @@ class ControlPlaneServer:
 
     def front(self) -> ASGIApp:
         """What is served: the application, with the hot routes before it."""
-        from arriero.control_plane.hot import Front, Hot
+        from arriero.control_plane.hot import BESIDES, ESCAPED, Front, Hot
 
-        return self.app if self.config.cors_origins else Front(Hot(self.core), self.app)
+        app = BodyLimit(self.app, ESCAPED * self.config.max_input + BESIDES)
+        return app if self.config.cors_origins else Front(Hot(self.core), app)
 
     @property
     def url(self) -> str:

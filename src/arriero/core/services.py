@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel, decode
 from arriero.core.records import ServiceRecord
+from arriero.state_stores.base import Document
 from arriero.types.chat import ChatMessage
-from arriero.types.errors import UnknownService
+from arriero.types.errors import InvalidInput, StoreDamaged, UnknownService
+from arriero.types.messages import CONTROL_PLANE_NAME
 from arriero.types.services import ServiceDefinition
+
+logger = logging.getLogger("arriero.core")
 
 #: How long a young control plane lets a task wait for a service that has not registered yet, in seconds.
 YOUNG = 30.0
@@ -37,13 +42,21 @@ class Services:
         after = ""
         while page := await self._kernel.store.scan(names.SERVICES, after):
             for document in page:
-                self._known[document.key] = decode(records.SERVICE, document.value, f"service {document.key}")
+                self._load(document)
             after = page[-1].key
         self._met_any = bool(self._known)
+
+    def _load(self, document: Document) -> None:
+        try:
+            self._known[document.key] = decode(records.SERVICE, document.value, f"service {document.key}")
+        except StoreDamaged:
+            logger.exception("service %s is unknown until it registers again", document.key)
 
     async def register(self, record: ServiceRecord) -> None:
         """Add a service, or replace what is known of it."""
         names.check_name("service_name", record.name)
+        if record.name == CONTROL_PLANE_NAME:
+            raise InvalidInput(f"service_name {CONTROL_PLANE_NAME!r} is the control plane's own; choose another")
         known = self._known.get(record.name)
         if known is not None:
             record.linked = record.linked or known.linked

@@ -10,7 +10,9 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from arriero.types.errors import AlreadyInUse, ArrieroError, BindRefused, ConfigurationError
+import msgspec
+
+from arriero.types.errors import AlreadyInUse, ArrieroError, BindRefused, ConfigurationError, PayloadTooLarge
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,6 +28,8 @@ BACKLOG = 2048
 DRAIN = 5
 #: Longer than pooling clients keep an idle connection, so that none is closed under a request.
 KEEP_ALIVE = 75
+#: The most digits of a declared length that are worth reading.
+DIGITS = 18
 
 
 def is_loopback(host: str) -> bool:
@@ -84,7 +88,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if any(name == b"content-length" and int(value) > self._limit for name, value in scope["headers"]):
+        if any(name == b"content-length" and self._exceeds(value) for name, value in scope["headers"]):
             await self._refuse(send)
             return
         count = _BodyCount(self._limit, receive, send)
@@ -94,10 +98,14 @@ class BodyLimit:
             await self._refuse(send)
 
     async def _refuse(self, send: Send) -> None:
-        body = b'{"detail":"The body is larger than the limit of %d bytes."}' % self._limit
+        error = PayloadTooLarge(f"The body is larger than the limit of {self._limit} bytes.", limit=self._limit)
+        body = msgspec.json.encode({"detail": error.message, "error": error.info()})
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.start", "status": error.status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    def _exceeds(self, declared: bytes) -> bool:
+        return declared.isdigit() and (len(declared) > DIGITS or int(declared) > self._limit)
 
 
 class _TooLarge(Exception):

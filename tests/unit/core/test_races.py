@@ -481,3 +481,17 @@ async def test_one_claim_takes_no_more_than_a_link_can_carry(house: GatedHouse) 
     while len(got) < len(tasks):
         got += [grant.task_id for grant in await next_grants(house, worker)]
     assert got == [task.id for task in tasks]
+
+
+# A store that was damaged
+
+
+@pytest.mark.parametrize("collection", [names.SERVICES, names.WORKERS])
+async def test_a_damaged_record_keeps_no_core_from_starting(house: GatedHouse, collection: str) -> None:
+    worker = await house.worker()
+    [document] = await house.store.scan(collection)
+    await house.store.commit([Put(collection, document.key, b"{")])
+    worker.core = await house.restart()
+    await worker.connect()
+    task = await house.submit(await house.core.sessions.create())
+    assert [grant.task_id for grant in await worker.claim()] == [task.id]
