@@ -9,13 +9,14 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import uvloop
 from load import LANES, Call, for_count, for_seconds, percentile, ready, sequential
-from processes import cpu_seconds, resident
+from processes import cpu_seconds, machine_seconds, resident
 from systems import SYSTEMS, ours
 from systems.base import System
 
@@ -35,19 +36,35 @@ class Trial:
 async def speed(lanes: list[Call], trial: Trial) -> dict[str, Any]:
     """Calls one after another, then from all lanes at once, each after a warm-up; CPU a task of each process."""
     await for_seconds(lanes, trial.amounts["warm"])
+    disturbance = Disturbance(trial.roles)
     taken = await sequential(lanes[0], trial.amounts["sequential"])
     await for_seconds(lanes, trial.amounts["warm"] / 2)
-    before = _cpu(trial.roles)
-    clock = asyncio.get_running_loop().time
-    start = clock()
+    before, start = _cpu(trial.roles), time.monotonic()
     count = await for_seconds(lanes, trial.amounts["at_once"])
-    seconds = clock() - start
+    seconds, after = time.monotonic() - start, _cpu(trial.roles)
     return {
         "p50_ms": percentile(taken, 0.5),
         "p99_ms": percentile(taken, 0.99),
         "per_second": count / seconds,
-        "cpu_us": {role: (spent - before[role]) / count * 1e6 for role, spent in _cpu(trial.roles).items()},
+        "cpu_us": {role: (spent - before[role]) / count * 1e6 for role, spent in after.items()},
+        "others": disturbance.share(),
     }
+
+
+class Disturbance:
+    """How much of the processors' time other programs use, from now on."""
+
+    def __init__(self, roles: dict[str, int]) -> None:
+        self._roles = roles
+        self._start = time.monotonic()
+        self._before = self._others()
+
+    def share(self) -> float:
+        seconds = time.monotonic() - self._start
+        return max(0.0, self._others() - self._before) / seconds / len(os.sched_getaffinity(0))
+
+    def _others(self) -> float:
+        return machine_seconds() - sum(_cpu(self._roles).values())
 
 
 async def growth(lanes: list[Call], trial: Trial) -> dict[str, Any]:

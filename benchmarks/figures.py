@@ -9,6 +9,9 @@ from typing import Any
 
 from systems.base import System
 
+#: The share of the processors that other programs may use during a trial that counts.
+DISTURBED = 0.2
+
 
 @dataclass
 class Row:
@@ -20,6 +23,10 @@ class Row:
 
     def median(self, name: str) -> float:
         return float(statistics.median(found[name] for found in self.rounds))
+
+    @property
+    def others(self) -> list[float]:
+        return [found["others"] for found in self.rounds]
 
     @property
     def cpu_us(self) -> dict[str, float]:
@@ -44,7 +51,6 @@ class Figures:
     rounds: int
     qualities: list[Quality] = field(default_factory=list)
     memory: list[tuple[str, str, float, float]] = field(default_factory=list)
-    busy: list[float] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
 
 

@@ -7,7 +7,6 @@ import os
 import platform
 import sqlite3
 import subprocess
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -44,19 +43,6 @@ def facts() -> dict[str, str]:
 def versions(redis_url: str) -> dict[str, str]:
     found = {name: _version(name) for name in PACKAGES}
     return {**found, "SQLite": sqlite3.sqlite_version, "Redis": _redis(redis_url)}
-
-
-def busy(seconds: float = 1.0) -> float:
-    """The share of the processors' time that is in use while nothing is measured."""
-    before = _ticks()
-    time.sleep(seconds)
-    used, whole = (new - old for new, old in zip(_ticks(), before, strict=True))
-    return used / whole
-
-
-def _ticks() -> tuple[int, int]:
-    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-    return sum(fields) - fields[3] - fields[4], sum(fields)
 
 
 def _processor() -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from figures import Figures, Quality, Row
+from figures import DISTURBED, Figures, Quality, Row
 
 INTRODUCTION = """\
 # Benchmarks
@@ -26,6 +27,7 @@ METHOD = """\
 - Taskiq has one worker process with 64 tasks at once. Its client looks for a result every 5 ms, which is the best
   compromise that we found: 2 ms make one call faster and 64 at once much slower. Its results expire, and are removed
   when they are read. How much of it survives is the Redis' own affair.
+- A trial during which other programs used more than {disturbed:.0%} of the processors is made again, as time allows.
 - *Processor time* is what the kernel counted for a process and its children with 64 tasks in flight, over the tasks.
 - *Met* compares with the budget that Arriero set itself. A figure that misses it is shown as it is."""
 
@@ -38,9 +40,8 @@ def written(figures: Figures, facts: Mapping[str, str], versions: Mapping[str, s
         parts += ["## Other targets", targets(figures.qualities)]
     if figures.memory:
         parts += ["## Memory", memory(figures.memory)]
-    load = f"{max(figures.busy):.0%} of it when nothing was measured" if figures.busy else "unknown"
-    facts = {**facts, "in use by others": load}
-    parts += [METHOD, "## Machine", pairs(facts), "## Versions", pairs(versions)]
+    facts = {**facts, "in use by other programs": others(rows)}
+    parts += [METHOD.format(disturbed=DISTURBED), "## Machine", pairs(facts), "## Versions", pairs(versions)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -95,6 +96,14 @@ def memory(lines: Sequence[tuple[str, str, float, float]]) -> str:
 
 def pairs(values: Mapping[str, str]) -> str:
     return table(["", ""], [[name, value] for name, value in values.items()])
+
+
+def others(rows: Sequence[Row]) -> str:
+    """How much of the processors was not ours meanwhile: what shakes the figures."""
+    shares = [share for row in rows for share in row.others]
+    if not shares:
+        return "unknown"
+    return f"{statistics.median(shares):.0%} of the processors' time meanwhile, at most {max(shares):.0%}"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

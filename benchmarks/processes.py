@@ -109,6 +109,13 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS
 
 
+def machine_seconds() -> float:
+    """Processor time that the whole machine has used."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    idle, waiting = fields[3:5]
+    return (sum(fields) - idle - waiting) / TICKS
+
+
 def resident(pid: int) -> float:
     """Memory in MiB that the process and its descendants hold."""
     fields = [_stat(member) for member in family(pid)]
