@@ -34,8 +34,10 @@ class Claims:
     async def claim(self, link: Link, free: int) -> list[Grant]:
         """At most ``free`` items for the link, the oldest first.
 
+        A claim for none says that a ring came to a worker without free slots; others may have some.
         Slots that are asked for are not idle until they were answered with nothing: that is when they need a ring.
         """
+        self._kernel.on_claim(link.service)
         link.lapsed = False
         link.free = max(0, link.free - free)
         return await self._grants.give(link, max(0, free))

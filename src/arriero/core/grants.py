@@ -207,11 +207,12 @@ class Grants:
             change.append(names.stream_log(record.task_id), again)
 
     def _ring_for_more(self, link: Link) -> None:
-        """Idle slots could take what is ready, had this claim had room for it."""
-        if link.free <= 0 or link.claiming or link.alone is not None:
+        """Idle slots could take what is ready: this link's, had the claim had room for it, or those of another."""
+        if link.claiming:
             return
-        key = link.solo or self._kernel.ready.oldest(link.service)
-        if key is not None and not (link.solo and link.held):
+        own = link.solo if link.is_idle else None
+        key = own or self._kernel.ready.oldest(link.service)
+        if key is not None and self._links.idle(link.service):
             self._kernel.on_ready(link.service, item_of(key))
 
 

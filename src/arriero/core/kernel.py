@@ -80,6 +80,7 @@ class Kernel:
         self.turns = Turns()
         self.ready = ReadyIndex(store)
         self.on_ready: Callable[[str, str], None] = _nobody
+        self.on_claim: Callable[[str], None] = _nobody
         self.on_deadline: Callable[[records.TaskRecord], None] = _nobody
         self.on_outbox: Callable[[str], None] = _nobody
         self.on_stop: Callable[[records.ItemRecord, str], None] = _nobody

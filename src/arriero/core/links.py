@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from arriero.core import names, records
@@ -12,9 +13,12 @@ from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, ServiceRecord, WorkerRecord
 from arriero.core.returns import Returns
 from arriero.core.services import Services
-from arriero.types.errors import Fenced
+from arriero.state_stores.base import Document
+from arriero.types.errors import Fenced, StoreDamaged
 from arriero.types.ids import generate_id
 from arriero.types.link import Hello, Stop, Welcome
+
+logger = logging.getLogger("arriero.core")
 
 
 class Link:
@@ -58,6 +62,12 @@ class Link:
         self.claiming = 0
         self.lapsed = False
         self.renewed_at = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it would take an item now."""
+        waits = self.solo is not None and bool(self.held)
+        return self.free > 0 and not self.lapsed and self.alone is None and not waits
 
 
 class Links:
@@ -123,9 +133,9 @@ class Links:
             self._kernel.background.start(self._tell_if_lost(link, item_id, token), f"word of item {item_id}")
         return self._kernel.config.lease
 
-    def idle(self, service: str) -> bool:
-        """Whether a connected worker of the service has a free slot."""
-        return any(link.free > 0 and not link.lapsed for link in self._by_service.get(service, ()))
+    def idle(self, service: str, besides: Link | None = None) -> bool:
+        """Whether a connected worker of the service, besides that one, has a slot that an item could take now."""
+        return any(link.is_idle for link in self._by_service.get(service, ()) if link is not besides)
 
     def has_links(self, service: str) -> bool:
         """Whether any worker of the service is connected."""
@@ -169,8 +179,7 @@ class Links:
         after = ""
         while page := await self._kernel.store.scan(names.WORKERS, after):
             for document in page:
-                local = decode(records.WORKER, document.value, f"worker {document.key}").local
-                self._expect_back(document.key, 0.0 if local else self._kernel.config.lease)
+                self._expect_back(document.key, 0.0 if _is_local(document) else self._kernel.config.lease)
             after = page[-1].key
 
     async def give_back(self, worker_id: str, *, lost: bool) -> None:
@@ -272,6 +281,14 @@ class Links:
             self._look_at_lease(link, left)
         else:
             await self.expire(link.worker_id)
+
+
+def _is_local(document: Document) -> bool:
+    try:
+        return decode(records.WORKER, document.value, f"worker {document.key}").local
+    except StoreDamaged:
+        logger.exception("worker %s is given a lease to come back", document.key)
+        return False
 
 
 def _turn(worker_id: str) -> str:

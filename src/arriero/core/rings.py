@@ -8,6 +8,7 @@ import logging
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Links
+from arriero.core.ready import item_of
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, Unavailable
 from arriero.types.messages import ActionTypes, QueueMessage
@@ -18,6 +19,8 @@ logger = logging.getLogger("arriero.core")
 #: Seconds after which an item that nobody claimed is rung for again, and the longest time between two rings.
 FIRST_AGAIN = 2.0
 LONGEST_AGAIN = 60.0
+#: Seconds for which a ring that brought no claim yet stands for those that would follow it.
+UNDER_WAY = 0.05
 #: Inputs larger than this are not put on the ring; a worker gets them with its claim.
 LARGEST_ON_RING = 256 * 1024
 
@@ -35,21 +38,43 @@ class Rings:
         self._services = services
         self._waiting: list[tuple[str, str]] = []
         self._wake = asyncio.Event()
+        self._sent_all = asyncio.Event()
+        self._sent_all.set()
         self._delays: dict[str, float] = {}
         self.sent = 0
         self.healthy = True
+        self._under_way: dict[str, float] = {}
         kernel.on_ready = self.ring
+        kernel.on_claim = self.answered
 
     def start(self) -> None:
         self._kernel.background.start(self._publish(), "publishing rings")
 
     def ring(self, service: str, item_id: str) -> None:
         """An item of the service is ready."""
-        if self._wanted(service):
-            self._waiting.append((service, item_id))
-            self._wake.set()
+        if self._wanted(service) and not self._is_under_way(service):
+            self._ask(service, item_id)
         if not self._kernel.agenda.has("ring", service):
             self._again(service, FIRST_AGAIN)
+
+    def _ask(self, service: str, item_id: str) -> None:
+        self._waiting.append((service, item_id))
+        self._sent_all.clear()
+        self._wake.set()
+
+    def answered(self, service: str) -> None:
+        """A worker has claimed because of a ring: the next item needs another one."""
+        self._under_way.pop(service, None)
+
+    def _is_under_way(self, service: str) -> bool:
+        """Whether a ring was just sent: the claim that it brings takes whatever is ready then."""
+        if not self._links.has_links(service):
+            return False
+        now = asyncio.get_running_loop().time()
+        if now - self._under_way.get(service, float("-inf")) < UNDER_WAY:
+            return True
+        self._under_way[service] = now
+        return False
 
     def _wanted(self, service: str) -> bool:
         if self._links.idle(service) or self._kernel.store.shared:
@@ -67,10 +92,13 @@ class Rings:
             return
         created = names.seconds(oldest)
         if self._links.idle(service) and self._kernel.clock() - created >= FIRST_AGAIN:
-            self._waiting.append((service, oldest.split("/", 1)[1]))
-            self._wake.set()
+            self._ask(service, item_of(oldest))
             delay = min(LONGEST_AGAIN, delay * 2)
         self._again(service, delay)
+
+    async def settled(self) -> None:
+        """Wait until every ring that was asked for was sent, or could not be."""
+        await self._sent_all.wait()
 
     async def _publish(self) -> None:
         while True:
@@ -79,6 +107,8 @@ class Rings:
             waiting, self._waiting = self._waiting, []
             for service, item_id in waiting:
                 await self._send(service, item_id)
+            if not self._waiting:
+                self._sent_all.set()
 
     async def _send(self, service: str, item_id: str) -> None:
         queue = self._kernel.queue

@@ -162,12 +162,19 @@ class Worker:
         async for delivery in subscription:
             await self._resumed.wait()
             try:
-                await self._claim()
+                await self._answer_ring()
             except Unavailable as error:
                 logger.info("a ring waits: %s", error)
                 await delivery.nack(REPORT_PAUSE)
             else:
                 await delivery.ack()
+
+    async def _answer_ring(self) -> None:
+        """Claim; a worker without a free slot says so, for the ring may be due to another."""
+        if len(self._runs) < self.options.slots:
+            await self._claim()
+        else:
+            await self._link.claim(0)
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None

@@ -1,0 +1,72 @@
+"""When workers are rung for."""
+
+from __future__ import annotations
+
+from arriero.core.records import ServiceRecord
+from tests.unit.core.conftest import Hand, House
+
+
+async def rings(house: House) -> int:
+    return await house.queue.depth("llama_deploy.work")
+
+
+async def idle(house: House, slots: int = 8) -> Hand:
+    worker = await house.worker(slots=slots)
+    assert await worker.claim(slots) == []
+    return worker
+
+
+async def submit(house: House, count: int) -> None:
+    for _ in range(count):
+        await house.submit(await house.core.sessions.create())
+    await house.core.rings.settled()
+
+
+async def test_one_ring_stands_for_all_items_until_a_claim_answers_it(house: House) -> None:
+    worker = await idle(house)
+    await submit(house, 5)
+    assert await rings(house) == 1
+    assert len(await worker.claim(8)) == 5
+
+
+async def test_an_item_that_comes_after_the_claim_is_rung_for_again(house: House) -> None:
+    worker = await idle(house)
+    await submit(house, 1)
+    await worker.claim(4)
+    await submit(house, 1)
+    assert await rings(house) == 2
+
+
+async def test_nobody_is_rung_for_while_all_workers_are_busy(house: House) -> None:
+    worker = await idle(house, slots=1)
+    await submit(house, 1)
+    await worker.claim(1)
+    before = await rings(house)
+    await submit(house, 3)
+    assert await rings(house) == before
+
+
+async def test_what_one_worker_leaves_is_rung_for_while_another_is_idle(house: House) -> None:
+    busy, _ = await idle(house, slots=1), await idle(house)
+    await submit(house, 3)
+    before = await rings(house)
+    await busy.claim(1)
+    await house.core.rings.settled()
+    assert await rings(house) == before + 1
+
+
+async def test_a_ring_that_came_to_a_full_worker_is_sent_again_for_the_idle_one(house: House) -> None:
+    busy, _ = await idle(house, slots=1), await idle(house)
+    await submit(house, 2)
+    await busy.claim(1)
+    await house.core.rings.settled()
+    before = await rings(house)
+    await busy.claim(0)
+    await house.core.rings.settled()
+    assert await rings(house) == before + 1
+
+
+async def test_a_service_without_our_workers_is_rung_for_with_every_task(house: House) -> None:
+    await house.core.services.register(ServiceRecord(name="work"))
+    await submit(house, 3)
+    assert await rings(house) == 3
