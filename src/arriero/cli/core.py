@@ -27,13 +27,13 @@ def core(host: str | None, port: int | None, queue_port: int | None, state: str 
         from arriero.message_queues import SimpleMessageQueueConfig
         from arriero.types.settings import ControlPlaneConfig
 
-        config = ControlPlaneConfig(**_given(host=host, port=port, state_store_uri=state))
-        queue = SimpleMessageQueueConfig(**_given(host=host, port=queue_port))
+        config = ControlPlaneConfig(**given(host=host, port=port, state_store_uri=state))
+        queue = SimpleMessageQueueConfig(**given(host=host, port=queue_port))
         await deploy_core(config, queue)
 
     run(part, log_level)
 
 
-def _given(**settings: Any) -> dict[str, Any]:
+def given(**settings: Any) -> dict[str, Any]:
     """Only what was given, so that the environment decides the rest."""
     return {name: value for name, value in settings.items() if value is not None}
