@@ -221,9 +221,7 @@ class BaseService:
         from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
 
         if not remote:
-            return CallableMessageConsumer(
-                id_=self.publisher_id, message_type=self.service_name, handler=self.take
-            )
+            return CallableMessageConsumer(id_=self.publisher_id, message_type=self.service_name, handler=self.take)
         if not self.options.host or not self.options.port:
             raise ConfigurationError("a remote consumer needs the service's host and port")
         url = f"http://{self.options.host}:{self.options.port}/process_message"

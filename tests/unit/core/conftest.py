@@ -65,9 +65,7 @@ class Hand:
         await self._report(grant, value=raw, events=list(events), context=context)
 
     async def fail(self, grant: Grant, *, retryable: bool = False, message: str = "no") -> None:
-        await self._report(
-            grant, error=ErrorInfo(code="handler_error", type="E", message=message, retryable=retryable)
-        )
+        await self._report(grant, error=ErrorInfo(code="handler_error", type="E", message=message, retryable=retryable))
 
     async def _report(self, grant: Grant, **fields: Any) -> None:
         report = Report(request=0, item_id=grant.item_id, token=grant.token, **fields)
