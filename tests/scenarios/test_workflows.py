@@ -183,15 +183,14 @@ async def test_a_task_that_fails_leaves_the_context_as_it_was(system: System) ->
 
 async def test_context_survives_the_restart_of_the_whole_system(tmp_path: Path) -> None:
     given = []
-    session_id = ""
     for word in ("a", "b", "c"):
-        async with control_plane(tmp_path) as plane, AsyncLlamaDeployClient(plane.config, timeout=30) as client:
-            async with System(plane, client).serve(Remembering(), "remembering"):
-                session = (
-                    await client.get_or_create_session(session_id) if session_id else await client.create_session()
-                )
-                session_id = session.session_id
-                given.append(json.loads(await session.run("remembering", word=word)))
+        async with (
+            control_plane(tmp_path) as plane,
+            AsyncLlamaDeployClient(plane.config, timeout=30) as client,
+            System(plane, client).serve(Remembering(), "remembering"),
+        ):
+            session = await client.get_or_create_session("the same")
+            given.append(json.loads(await session.run("remembering", word=word)))
     assert given == [["a"], ["a", "b"], ["a", "b", "c"]]
 
 
