@@ -142,7 +142,7 @@ async def test_run_nowait_gives_the_id_at_once_and_the_result_comes(session: Asy
 
 
 async def test_a_task_is_created_from_its_definition(session: AsyncSessionClient) -> None:
-    task = TaskDefinition(input=json.dumps({"name": "Ada"}), agent_id="greeting")  # type: ignore[call-arg]
+    task = TaskDefinition(input=json.dumps({"name": "Ada"}), agent_id="greeting")  # type: ignore[call-arg]  # the older name of the service
     assert await session.create_task(task) == task.task_id
     assert task.session_id == session.session_id
     assert await session.create_task(task) == task.task_id
