@@ -6,13 +6,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
-from arriero import FunctionService, WorkflowService
+from arriero import (
+    ControlPlaneConfig,
+    ControlPlaneServer,
+    FunctionService,
+    SimpleMessageQueue,
+    SimpleMessageQueueConfig,
+    WorkflowService,
+)
+from tests.harness import free_port
 from tests.scenarios import shapes
 from tests.scenarios.flows import Counting, Failing, double
 from tests.scenarios.shapes import has_shape, refused
-from tests.scenarios.system import Http, at_work, control_plane
+from tests.scenarios.system import Http, at_work, beside, control_plane
 
 
 @dataclass
@@ -87,6 +96,33 @@ async def test_the_queue_config_stands_under_the_name_of_its_class(http: Http) -
     assert status == 200
     assert list(shown) == ["SimpleMessageQueueConfig"]
     has_shape(shown["SimpleMessageQueueConfig"], shapes.SIMPLE_QUEUE)
+
+
+async def test_the_queue_config_holds_no_credentials(tmp_path: Path) -> None:
+    headers = {"headers": {"Authorization": "Bearer hush"}}
+    queue = SimpleMessageQueue(SimpleMessageQueueConfig(port=free_port(), client_kwargs=headers))
+    config = ControlPlaneConfig(port=0, state_store_uri=f"sqlite:///{tmp_path}/state.db")
+    plane = ControlPlaneServer(queue, config=config)
+    async with beside(plane.launch_server(), plane.started.wait()), Http(plane.url) as http:
+        status, shown = await http.get("/queue_config")
+    assert status == 200
+    assert has_shape(shown["SimpleMessageQueueConfig"], shapes.SIMPLE_QUEUE)["port"] == queue.as_config().port
+    assert "hush" not in str(shown)
+
+
+async def test_other_origins_may_ask_when_they_are_named(tmp_path: Path) -> None:
+    asking = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
+    async with control_plane(tmp_path, cors_origins=["http://here.example"]) as plane, aiohttp.ClientSession() as http:
+        for origin, allowed in (("http://here.example", "http://here.example"), ("http://elsewhere.example", None)):
+            async with http.get(f"{plane.url}/sessions", headers={"Origin": origin}) as answer:
+                assert answer.status == 200
+                assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+            async with http.post(f"{plane.url}/sessions/x/tasks", json={}, headers={"Origin": origin}) as answer:
+                assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+            async with http.options(f"{plane.url}/sessions/create", headers={"Origin": origin, **asking}) as answer:
+                assert answer.status == (200 if allowed else 400)
+        async with http.get(f"{plane.url}/health") as answer:
+            assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 # Services

@@ -122,6 +122,14 @@ async def test_the_hot_routes_are_described_with_what_they_take_and_give(describ
     assert {"task_id", "history", "result", "data", "value", "status", "error"} <= set(models[shown]["properties"])
 
 
+async def test_streams_are_described_by_their_content_types(described: dict[str, Any]) -> None:
+    paths = described["paths"]
+    lines = paths["/sessions/{session_id}/tasks/{task_id}/result_stream"]["get"]["responses"]["200"]
+    assert list(lines["content"]) == ["application/x-ndjson"]
+    events = paths["/sessions/{session_id}/tasks/{task_id}/events"]["get"]["responses"]["200"]
+    assert list(events["content"]) == ["text/event-stream"]
+
+
 async def test_a_page_shows_the_routes_of_a_control_plane(http: Http) -> None:
     async with http.stream("/docs") as page:
         assert page.status == 200

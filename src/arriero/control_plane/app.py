@@ -34,7 +34,11 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
     origins = core.kernel.config.cors_origins
     if origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=origins, allow_methods=["GET", "POST"], allow_headers=["Content-Type"]
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent", "tracestate"],
+            expose_headers=["Retry-After"],
         )
     return app
 

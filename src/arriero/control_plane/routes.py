@@ -29,6 +29,18 @@ _state = msgspec.json.Decoder(dict[str, Any])
 SMALL = 64 * 1024
 
 
+class NDJSON(StreamingResponse):
+    """One JSON object a line."""
+
+    media_type = "application/x-ndjson"
+
+
+class ServerSent(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+
 def home_routes(core: Core, queue_config: Callable[[], BaseModel] | None) -> APIRouter:
     """What it is, whether it lives, whether it takes tasks."""
     routes = APIRouter(tags=["control plane"])
@@ -60,8 +72,7 @@ def home_routes(core: Core, queue_config: Callable[[], BaseModel] | None) -> API
         """The configuration of the message queue, under the name of its class, without secrets."""
         if queue_config is None:
             raise Unavailable("this control plane has no message queue")
-        shown = queue_config()
-        return {type(shown).__name__: shown.model_dump(mode="json")}
+        return shown(queue_config())
 
     @routes.post("/process_message")
     async def process_message(message: QueueMessage) -> None:
@@ -157,20 +168,24 @@ def task_routes(core: Core) -> APIRouter:
         """The task, with its status."""
         return answer(task_view(await core.tasks.show(session_id, task_id)))
 
-    @routes.get("/tasks/{task_id}/result_stream")
+    @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON)
     async def result_stream(session_id: str, task_id: str) -> Response:
         """The task's events as they come, one JSON object a line."""
         await core.tasks.get(session_id, task_id)
-        return StreamingResponse(ndjson(core, task_id), media_type="application/x-ndjson", headers=UNBUFFERED)
+        return NDJSON(ndjson(core, task_id), headers=UNBUFFERED)
 
-    @routes.get("/tasks/{task_id}/events")
+    @routes.get("/tasks/{task_id}/events", response_class=ServerSent)
     async def events(session_id: str, task_id: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
         """The task's whole stream as server-sent events with ids; ``Last-Event-ID`` resumes behind that one."""
         await core.tasks.get(session_id, task_id)
-        stream = server_sent(core, task_id, cursor(last_event_id))
-        return StreamingResponse(stream, media_type="text/event-stream", headers=UNBUFFERED)
+        return ServerSent(server_sent(core, task_id, cursor(last_event_id)), headers=UNBUFFERED)
 
     return routes
+
+
+def shown(config: BaseModel) -> dict[str, Any]:
+    """A configuration under the name of its class, without what may hold credentials: each part has those itself."""
+    return {type(config).__name__: config.model_dump(mode="json", exclude={"client_kwargs"})}
 
 
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
