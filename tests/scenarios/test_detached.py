@@ -12,13 +12,21 @@ from arriero import (
     ActionTypes,
     AsyncLlamaDeployClient,
     BaseService,
+    ControlPlaneConfig,
+    ControlPlaneServer,
     FunctionService,
     QueueMessage,
+    ServiceDefinition,
     SimpleMessageQueue,
+    SimpleMessageQueueConfig,
+    SimpleMessageQueueServer,
+    SimpleOrchestrator,
     TaskResult,
     WorkflowService,
 )
+from arriero.core import rings
 from arriero.message_queues.base import Subscription
+from arriero.message_queues.simple import wire
 from arriero.services import ServiceOptions
 from arriero.types.errors import InvalidInput
 from arriero.types.tasks import NewTask, TaskDefinition, TaskStatus, TaskStream
@@ -302,6 +310,63 @@ async def test_the_control_plane_takes_the_answers_of_a_detached_service(tmp_pat
             events = [event async for event in session.get_task_result_stream(task_id)]
             assert events == [{"number": 0, "note": "ñ"}, {"number": 1, "note": "ñ"}, {"result": {"upto": 2}}]
             assert json.loads(await session.run("counting", upto=1)) == {"upto": 1}
+
+
+async def test_the_control_plane_sends_a_foreign_service_the_whole_task_in_its_own_name(tmp_path: Path) -> None:
+    told: list[QueueMessage] = []
+
+    def tell(message: QueueMessage) -> None:
+        told.append(message)
+        raise ValueError("a callback's own fault")
+
+    queue = SimpleMessageQueue()
+    config = ControlPlaneConfig(port=0, state_store_uri=f"sqlite:///{tmp_path}/state.db")
+    plane = ControlPlaneServer(queue, SimpleOrchestrator(), tell, config=config)
+    large = "x" * 300_000
+    async with (
+        beside(plane.launch_server(), plane.started.wait()),
+        AsyncLlamaDeployClient(config, timeout=20) as client,
+    ):
+        await client.register_service(ServiceDefinition(service_name="foreign", description="It speaks messages."))
+        subscription = await queue.subscribe("llama_deploy.foreign")
+        for text in ("small", large):
+            session = await client.create_session()
+            task_id = await session.run_nowait("foreign", text=text)
+            message = await next_message(subscription)
+            assert (message.type, message.action) == ("foreign", ActionTypes.NEW_TASK)
+            assert (message.publisher_id, message.data["task_id"]) == (plane.publisher_id, task_id)
+            assert json.loads(message.data["input"]) == {"text": text}
+            assert message.data["agent_id"] == message.data["service_id"] == "foreign"
+            assert message.data["session_id"] == session.session_id
+        await subscription.aclose()
+    assert len(told) == 2
+
+
+async def test_a_foreign_service_gets_its_task_when_the_queue_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "PATIENCE", 0.1)
+    monkeypatch.setattr(rings, "FIRST_AGAIN", 0.1)
+    queue_config = SimpleMessageQueueConfig(port=free_port())
+    async with (
+        SimpleMessageQueue(queue_config) as queue,
+        control_plane(tmp_path, queue=queue) as plane,
+        AsyncLlamaDeployClient(plane.config, timeout=20) as client,
+    ):
+        await client.register_service(ServiceDefinition(service_name="greeting", description="d"))
+        session = await client.create_session()
+        ids = [await session.run_nowait("greeting", name=str(number)) for number in range(3)]
+        async with Http(plane.url) as http:
+            path = f"/sessions/{session.session_id}/tasks/{ids[0]}/result"
+            assert await http.get(f"{path}?wait=0.3") == (202, None)
+            assert (await http.get("/ready"))[0] == 503
+            async with SimpleMessageQueueServer(queue_config), SimpleMessageQueue(queue_config) as own:
+                service = WorkflowService(Greeting(), own, service_name="greeting")
+                consume = await service.register_to_message_queue()
+                async with beside(consume(), at_once()):
+                    for number, task_id in enumerate(ids):
+                        path = f"/sessions/{session.session_id}/tasks/{task_id}/result"
+                        assert (await http.get(f"{path}?wait=20"))[1]["result"] == f"hello {number}"
 
 
 async def test_a_detached_service_that_registers_works_for_its_control_plane_from_then_on(tmp_path: Path) -> None:

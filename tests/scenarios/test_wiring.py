@@ -109,7 +109,8 @@ async def test_a_control_plane_shows_its_documented_attributes(plane: ControlPla
     assert plane.publisher_id.startswith("ControlPlaneServer-")
     assert plane.app.title
     assert plane.get_topic("control_plane") == "llama_deploy.control_plane"
-    await plane.register_service(ServiceDefinition(service_name="s", description="d"))
+    config = await plane.register_service(ServiceDefinition(service_name="s", description="d"))
+    assert (config.topic_namespace, config.state_store_uri) == ("llama_deploy", None)
     assert (await plane.get_service("s")).description == "d"
     await plane.deregister_service("s")
     with pytest.raises(UnknownService):
@@ -134,6 +135,34 @@ async def test_a_control_plane_takes_documented_messages_from_its_topic(
         await queue.publish(message, topic=plane.get_topic("control_plane"))
         await began.wait()
         assert [event async for event in session.get_task_result_stream("T")] == [{"result": 4}]
+
+
+@pytest.mark.parametrize("remote", [False, True])
+async def test_a_queue_may_push_to_the_consumers_of_control_plane_and_service(tmp_path: Path, remote: bool) -> None:
+    """The documented push model: the queue's own loop hands messages to consumers, here or over their routes."""
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    queue = SimpleMessageQueue()
+    config = ControlPlaneConfig(port=free_port(), state_store_uri=f"sqlite:///{tmp_path}/state.db")
+    plane = ControlPlaneServer(queue, SimpleOrchestrator(final_message_type=None), config=config)
+    service = FunctionService(seen.put, queue, service_name="see", port=free_port())
+    consumers = {"T": plane.as_consumer(remote), "U": service.as_consumer(remote)}
+    async with beside(plane.launch_server(), plane.started.wait()), served(service, plane.url):
+        for task_id, consumer in consumers.items():
+            await queue.register_consumer(consumer, topic=task_id)
+        await queue.launch_local()
+        async with AsyncLlamaDeployClient(config, timeout=20) as client:
+            session = await client.create_session()
+            for task_id, consumer in consumers.items():
+                text = json.dumps({"item": task_id})
+                data = {"input": text, "task_id": task_id, "session_id": session.session_id, "agent_id": "see"}
+                message = QueueMessage(type=consumer.message_type, action=ActionTypes.NEW_TASK, data=data)
+                await queue.publish(message, topic=task_id)
+                assert await seen.get() == task_id
+                assert [event async for event in session.get_task_result_stream(task_id)] == [{"result": None}]
+        await queue.cleanup()
+    for consumer in consumers.values():
+        if isinstance(consumer, RemoteMessageConsumer):
+            await consumer.aclose()
 
 
 async def test_a_final_message_tells_whoever_listens_of_the_result(tmp_path: Path) -> None:

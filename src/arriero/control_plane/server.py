@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.types import ASGIApp
 
+    from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
+
 DEFAULT_STORE = "sqlite:///.arriero/state.db"
 CONTROL_PLANE_MESSAGE_TYPE = CONTROL_PLANE_NAME
 #: Messages of other producers that are taken at once.
@@ -65,6 +67,7 @@ class ControlPlaneServer:
         self._store = state_store or open_store(self.config.state_store_uri or DEFAULT_STORE)
         self._orchestrator = orchestrator or SimpleOrchestrator(**SimpleOrchestratorConfig().model_dump())
         self.core = Core(self._store, self.message_queue, self._orchestrator, self.config)
+        self.core.kernel.publisher_id, self.core.kernel.publish_callback = self.publisher_id, publish_callback
         self.started = asyncio.Event()
         self._app: FastAPI | None = None
 
@@ -128,10 +131,23 @@ class ControlPlaneServer:
         """Take one documented message."""
         await self.core.messages.take(message)
 
-    async def register_service(self, definition: ServiceDefinition) -> None:
+    def as_consumer(self, remote: bool = False) -> CallableMessageConsumer | RemoteMessageConsumer:
+        """A consumer of the control plane's messages: in process, or over its ``/process_message`` route."""
+        from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
+
+        if not remote:
+            return CallableMessageConsumer(
+                id_=self.publisher_id, message_type=CONTROL_PLANE_NAME, handler=self.process_message
+            )
+        url = f"{self.url}/process_message"
+        return RemoteMessageConsumer(id_=self.publisher_id, message_type=CONTROL_PLANE_NAME, url=url)
+
+    async def register_service(self, service_def: ServiceDefinition) -> ControlPlaneConfig:
+        """Make a service known, or replace what is known of it; gives the settings, without what may hold secrets."""
         from arriero.core.services import from_definition
 
-        await self.core.services.register(from_definition(definition))
+        await self.core.services.register(from_definition(service_def))
+        return self.config.model_copy(update={"state_store_uri": None})
 
     async def deregister_service(self, service_name: str) -> None:
         await self.core.services.deregister(service_name)

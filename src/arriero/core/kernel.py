@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,13 +15,16 @@ from arriero.core.agenda import Agenda, Background, Waits
 from arriero.core.locks import Turns
 from arriero.core.ready import ReadyIndex
 from arriero.core.records import Codec, Loaded
-from arriero.message_queues.base import MessageQueue
+from arriero.message_queues.base import MessageQueue, PublishCallback
 from arriero.orchestrators.base import BaseOrchestrator
 from arriero.state_stores.base import Append, Committed, Delete, Drop, Expect, Op, Put, StateStore
 from arriero.types.errors import StoreDamaged
+from arriero.types.messages import QueueMessage
 from arriero.types.settings import ControlPlaneConfig
 
 T = TypeVar("T")
+
+logger = logging.getLogger("arriero.core")
 
 
 class Change:
@@ -74,6 +79,8 @@ class Kernel:
         self.orchestrator = orchestrator
         self.config = config
         self.clock = clock
+        self.publisher_id = "default"
+        self.publish_callback: PublishCallback | None = None
         self.background = Background()
         self.agenda = Agenda(self.background)
         self.waits = Waits()
@@ -101,6 +108,20 @@ class Kernel:
         for step in change.after:
             step()
         return committed
+
+    async def publish(self, message: QueueMessage, topic: str) -> None:
+        """Publish in the control plane's name what must not be lost, and tell the callback."""
+        assert self.queue is not None  # whoever publishes has looked
+        message.publisher_id = self.publisher_id
+        await self.queue.publish(message, topic=topic)
+        if self.publish_callback is None:
+            return
+        try:
+            answer = self.publish_callback(message)
+            if inspect.isawaitable(answer):
+                await answer
+        except Exception:  # a user's code: what it raises is not the message's
+            logger.exception("the publish callback failed")
 
 
 def _nobody(*_: object) -> None:

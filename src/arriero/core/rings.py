@@ -12,7 +12,7 @@ from arriero.core.ready import item_of
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, Unavailable
 from arriero.types.messages import ActionTypes, QueueMessage
-from arriero.types.tasks import TaskDefinition
+from arriero.types.tasks import TaskDefinition, TaskStatus
 
 logger = logging.getLogger("arriero.core")
 
@@ -29,7 +29,8 @@ class Rings:
     """Tells a service's topic that there is work.
 
     A ring may be lost, so the oldest item is rung for again; it may be late or double, which a claim makes harmless.
-    None is sent while every connected worker of a service is busy: each of them claims anew when it reports.
+    None is sent while every connected worker of a service is busy: each of them claims anew when it reports. To a
+    service that never had a link the message is not a ring but the task itself, whole and not to be lost.
     """
 
     def __init__(self, kernel: Kernel, links: Links, services: Services) -> None:
@@ -115,26 +116,37 @@ class Rings:
         if queue is None:
             return
         topic = f"{self._kernel.config.topic_namespace}.{service}"
+        linked = self._services.is_linked(service)
         try:
-            message = await self._message(service, item_id)
-            await queue.send(message, topic, transient=True)
+            message = await self._message(service, item_id, whole=not linked)
+            if linked:
+                await queue.send(message, topic, transient=True)
+            else:
+                await self._kernel.publish(message, topic)
             self.sent += 1
             self.healthy = True
         except Unavailable as error:
             if self.healthy:
                 logger.warning("rings wait for the message queue: %s", error)
             self.healthy = False
+            if not linked:
+                self._kernel.agenda.after(FIRST_AGAIN, "message", item_id, lambda: self._send_again(service, item_id))
         except ArrieroError as error:
             logger.warning("no ring for item %s of %s: %s", item_id, service, error)
 
-    async def _message(self, service: str, item_id: str) -> QueueMessage:
+    async def _send_again(self, service: str, item_id: str) -> None:
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        if item is not None and item.record.status is TaskStatus.QUEUED:
+            self._ask(service, item_id)
+
+    async def _message(self, service: str, item_id: str, *, whole: bool) -> QueueMessage:
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id) if item else None
         data = {}
         if item is not None and task is not None:
             text = item.record.input if item.record.input is not None else task.record.input
             definition = TaskDefinition.model_construct(
-                input=text if len(text) <= LARGEST_ON_RING else "",
+                input=text if whole or len(text) <= LARGEST_ON_RING else "",
                 task_id=task.record.id,
                 session_id=task.record.session_id,
                 service_id=service,
@@ -168,7 +180,7 @@ class Outbox:
             return
         message = QueueMessage.model_validate_json(bytes(kept.record.message))
         try:
-            await self._kernel.queue.publish(message, topic=kept.record.topic)
+            await self._kernel.publish(message, kept.record.topic)
         except ArrieroError as error:
             logger.warning("message %s waits for the message queue: %s", key, error)
             longer = min(LONGEST_AGAIN, delay * 2)
