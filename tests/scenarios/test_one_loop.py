@@ -2,9 +2,14 @@
 
 import asyncio
 import socket
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
+from pydantic import BaseModel
 
 from arriero import (
     AsyncLlamaDeployClient,
@@ -15,7 +20,7 @@ from arriero import (
     deploy_function,
     deploy_workflow,
 )
-from arriero.types.errors import AlreadyInUse, TaskFailed, UnknownService
+from arriero.types.errors import AlreadyInUse, ConfigurationError, TaskFailed, UnknownService
 from tests.harness import answers, free_port
 from tests.scenarios.flows import Counting, Greeting, Remembering, double
 from tests.scenarios.system import Http, core_here
@@ -223,3 +228,57 @@ async def test_an_exception_of_the_workflow_ends_the_deployment_when_it_was_aske
             await session.run("wrong")
         with pytest.raises(LookupError, match="no such thing"):
             await worker
+
+
+async def test_parts_in_threads_with_loops_of_their_own_find_each_other(tmp_path: Path) -> None:
+    ports = Ports()
+    config = ControlPlaneConfig(port=ports.control_plane, state_store_uri=f"sqlite:///{tmp_path}/state.db")
+    settings = WorkflowServiceConfig(service_name="greeting", port=ports.service)
+    with (
+        InThread(lambda: deploy_core(config, SimpleMessageQueueConfig(port=ports.queue))) as core,
+        InThread(lambda: deploy_workflow(Greeting(), settings, config)) as worker,
+    ):
+        async with AsyncLlamaDeployClient(config, timeout=20) as client:
+            session = await client.create_session()
+            assert await session.run("greeting", name="Ada") == "hello Ada"
+        worker.end()
+        core.end()
+    assert ports.all_free()
+
+
+class InThread:
+    """A coroutine in a thread, in a loop of its own, until it is cancelled."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._make = make
+        self._running: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    async def _run(self) -> None:
+        task = asyncio.ensure_future(self._make())
+        self._running.set_result((asyncio.get_running_loop(), task))
+        await asyncio.wait({task})
+
+    def end(self) -> None:
+        loop, task = self._running.result()
+        loop.call_soon_threadsafe(task.cancel)
+        self._thread.join(20)
+        assert task.cancelled()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._thread.is_alive():
+            self.end()
+
+
+async def test_a_deployment_of_nothing_or_of_an_unknown_queue_is_refused() -> None:
+    class Unknown(BaseModel):
+        type: str = "carrier pigeon"
+
+    with pytest.raises(ConfigurationError, match="nothing to deploy"):
+        await deploy_core(disable_control_plane=True, disable_message_queue=True)
+    with pytest.raises(ValueError, match=r"carrier pigeon.*simple"):
+        await deploy_core(ControlPlaneConfig(port=free_port(), state_store_uri="memory:"), Unknown())
