@@ -20,8 +20,8 @@ METHOD = """\
 
 - Every process runs on uvloop, the clients included. Servers are started anew for each round, on an empty database.
 - Arriero is called with `session.run()` of `AsyncLlamaDeployClient`; its core and worker are `python -m arriero core`
-  and `python -m arriero worker`, as anyone would start them, with the simple message queue and SQLite. A task is on
-  disk before it is accepted, and its result before it is given.
+  and `python -m arriero worker`, as anyone would start them, with the simple message queue and SQLite. Nothing is
+  answered before it is on disk.
 - llama-agents-server keeps its handlers in SQLite and is called with one request a task over kept aiohttp connections:
   the client that comes with it costs more than that.
 - Taskiq has one worker process with 64 tasks at once. Its client looks for a result every 5 ms, which is the best
