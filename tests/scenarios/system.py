@@ -87,6 +87,11 @@ async def core_here(tmp_path: Path, **settings: Any) -> AsyncIterator[ControlPla
         yield config
 
 
+def task(service: str, input: str = "{}", **more: Any) -> dict[str, Any]:
+    """The body that submits a task."""
+    return {"input": input, "service_id": service, **more}
+
+
 class Http:
     """Plain requests to one address, with what comes back as it came."""
 

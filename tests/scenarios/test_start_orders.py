@@ -39,16 +39,16 @@ def test_the_scripts_are_those_of_the_guide_except_for_their_imports() -> None:
 
 
 @pytest.mark.parametrize("order", [pytest.param(order, id="-".join(order)) for order in itertools.permutations(NAMES)])
-async def test_in_any_order_all_come_up_the_client_prints_the_result_and_ctrl_c_ends_the_others_without_a_word(
+async def test_in_any_order_all_come_up_the_client_prints_the_result_and_ctrl_c_ends_the_others_well(
     scripts: Processes, order: tuple[str, ...]
 ) -> None:
     for name in order:
         scripts[name].start()
     assert await scripts["client"].ended(30) == 0
-    assert scripts["client"].log == "hello_world_result\n"
+    assert scripts["client"].log.endswith("hello_world_result\n")  # it may have said before that it waits
     assert await scripts["worker"].interrupt() == 0
     assert await scripts["core"].interrupt() == 0
-    assert (scripts["worker"].log, scripts["core"].log) == ("", "")
+    assert "Traceback" not in "".join(script.log for script in scripts.values())
 
 
 async def test_ctrl_c_reaches_core_and_worker_at_once_as_in_a_terminal(scripts: Processes) -> None:
