@@ -35,27 +35,30 @@ async def deploy_core(
         raise ConfigurationError("with both parts disabled there is nothing to deploy")
     config = control_plane_config or ControlPlaneConfig()
     queue_config = message_queue_config or SimpleMessageQueueConfig()
+    queue: MessageQueue | SimpleMessageQueueServer
+    if not disable_message_queue and isinstance(queue_config, SimpleMessageQueueConfig):
+        queue = SimpleMessageQueueServer(queue_config)
+    else:
+        queue = queue_from_config(queue_config)
+    server = None if disable_control_plane else _control_plane(queue, config, orchestrator_config)
     with ends_at_interrupt():
         async with AsyncExitStack() as stack, together() as parts:
-            queue = await _queue(stack, parts, queue_config, serve=not disable_message_queue)
-            if disable_control_plane:
-                return
-            settings = orchestrator_config or SimpleOrchestratorConfig()
-            server = ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
-            parts.create_task(_run(server), name="control plane")
+            if isinstance(queue, SimpleMessageQueueServer):
+                await _started(queue, parts.create_task(queue.launch_server(), name="message queue"))
+            else:
+                await stack.enter_async_context(queue)
+            if server is not None:
+                parts.create_task(_run(server), name="control plane")
 
 
-async def _queue(
-    stack: AsyncExitStack, parts: asyncio.TaskGroup, config: BaseModel, *, serve: bool
-) -> MessageQueue | SimpleMessageQueueServer:
-    """The queue that the control plane uses; in its own process when the simple one is served here."""
-    if serve and isinstance(config, SimpleMessageQueueConfig):
-        server = SimpleMessageQueueServer(config)
-        task = parts.create_task(server.launch_server(), name="message queue")
-        await _started(server, task)
-        return server
-    queue = queue_from_config(config)
-    return await stack.enter_async_context(queue)
+def _control_plane(
+    queue: MessageQueue | SimpleMessageQueueServer,
+    config: ControlPlaneConfig,
+    orchestrator_config: SimpleOrchestratorConfig | None,
+) -> ControlPlaneServer:
+    """Made before anything is started, so that a wrong setting starts nothing."""
+    settings = orchestrator_config or SimpleOrchestratorConfig()
+    return ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
 
 
 async def _started(server: SimpleMessageQueueServer, task: asyncio.Task[None]) -> None:
