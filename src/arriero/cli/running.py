@@ -15,6 +15,7 @@ logger = logging.getLogger("arriero")
 
 #: Seconds that a part's last tasks get to end, after it has drained.
 PATIENCE = 2.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(part: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
@@ -35,15 +36,15 @@ async def _until_signalled(part: Callable[[], Coroutine[Any, Any, None]]) -> Non
 
     def stop(number: int, _: Any) -> None:
         nonlocal asked
-        if asked:
-            os._exit(128 + number)
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
         asked = True
         logger.info("%s: draining", signal.Signals(number).name)
         loop.call_soon_threadsafe(task.cancel)
 
     # Not the loop's own handlers: those wait for a handler that blocks the loop.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for each in SIGNALS:
+        signal.signal(each, stop)
     try:
         await task
     except asyncio.CancelledError:

@@ -135,7 +135,9 @@ class Run(InternalRunAdapter):
     async def _work(self, pending: PendingWorker, outcome: asyncio.Future[Any]) -> None:
         try:
             result = await pending.coro
-        except (asyncio.CancelledError, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # what is no Exception, the engine lets through
             # A step that is still wanted ends so if it cancels itself or leaves: the engine would wait for it for ever.
             if outcome in self._working:
                 self._stream.break_off(StepFailed(str(pending.step_id), error))

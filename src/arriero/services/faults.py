@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
 
 from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.jsonvalue import to_json_value
 
+T = TypeVar("T")
+
+#: Characters of an error's message that are kept.
+LONGEST = 10_000
+#: The longest pause that an error may ask for before the next attempt, in seconds.
+LONGEST_PAUSE = 86_400.0
 TOO_MANY = 429
 SERVER_ERRORS = 500
 
 
 def error_info(error: BaseException) -> ErrorInfo:
-    """The record of a handler's exception: its class and message, never its traceback."""
-    step = getattr(error, "step", None)
-    cause = getattr(error, "cause", None)
+    """The record of a handler's exception: its class and message, never its traceback.
+
+    An exception is a user's code too: whatever is wrong with it must not lose what it says.
+    """
+    step = _asked(lambda: getattr(error, "step", None))
+    cause = _asked(lambda: getattr(error, "cause", None))
     if isinstance(cause, BaseException):
         error = cause
-    if isinstance(error, ArrieroError):
-        info = error.info()
-    else:
+    info = _asked(error.info) if isinstance(error, ArrieroError) else None
+    if not isinstance(info, ErrorInfo):
         info = ErrorInfo(
             code="handler_error",
-            type=type(error).__name__,
-            message=str(error) or type(error).__name__,
-            retryable=may_pass(error),
-            retry_after=_retry_after(error),
+            message=_asked(lambda: str(error)) or "",
+            retryable=_asked(lambda: may_pass(error)) or False,
+            retry_after=_asked(lambda: _retry_after(error)),
         )
-    if step:
-        info.details = {**info.details, "step": step}
-    return info
+    kind = bounded(info.type or type(error).__name__)
+    details = _asked(lambda: to_json_value(dict(info.details), "details")) or {}
+    if isinstance(step, str):
+        details = {**details, "step": step}
+    return msgspec.structs.replace(info, type=kind, message=bounded(info.message) or kind, details=details)
+
+
+def shown(error: BaseException) -> str:
+    """Its traceback, as long as it can be read."""
+    text = _asked(lambda: "".join(traceback.format_exception(error))) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n...\n{text[-LONGEST // 2 :]}"
+
+
+def bounded(text: str) -> str:
+    """The text as it can be stored and shown."""
+    text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    return text.encode("utf-8", "replace").decode()
+
+
+def _asked(question: Callable[[], T]) -> T | None:
+    """What an exception says of itself, if it can."""
+    try:
+        return question()
+    except Exception:  # noqa: BLE001  # its own code may raise whatever it likes
+        return None
 
 
 def may_pass(error: BaseException) -> bool:
@@ -52,5 +86,6 @@ def _status(error: BaseException) -> int | None:
 
 
 def _retry_after(error: BaseException) -> float | None:
-    value = getattr(error, "retry_after", None)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None
+    value: Any = getattr(error, "retry_after", None)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < LONGEST_PAUSE else None

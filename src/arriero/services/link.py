@@ -18,6 +18,7 @@ from arriero.types.errors import (
     ArrieroError,
     ControlPlaneUnavailable,
     Fenced,
+    InvalidInput,
     ProtocolError,
     error_from_info,
 )
@@ -220,5 +221,18 @@ class WebSocketLink:
             await self._wake.wait()
             self._wake.clear()
             frames, self._outgoing = self._outgoing, []
-            for message in messages(frames) if frames else ():
+            for message in self._messages(frames):
                 await socket.send_bytes(message)
+
+    def _messages(self, frames: list[WorkerFrame]) -> list[bytes]:
+        """The messages to send. A frame that cannot be written fails its own request and no other."""
+        try:
+            return messages(frames) if frames else []
+        except (TypeError, ValueError, RecursionError) as error:
+            if len(frames) > 1:
+                return [message for frame in frames for message in self._messages([frame])]
+            [frame] = frames
+            answer = self._answers.get(frame.request) if not isinstance(frame, Hello) else None
+            if answer is not None and not answer.done():
+                answer.set_exception(InvalidInput(f"a frame of the link cannot be written: {error}"))
+            return []

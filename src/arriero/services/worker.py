@@ -12,7 +12,7 @@ import msgspec
 
 from arriero.message_queues.base import MessageQueue, Subscription
 from arriero.services.emitter import Emitter
-from arriero.services.faults import error_info
+from arriero.services.faults import error_info, shown
 from arriero.services.lease import LeaseKeeper
 from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, PayloadTooLarge, StateConflict, Unavailable
 from arriero.types.handling import Handled, Handler
@@ -234,10 +234,10 @@ class Worker:
             report = _report(grant, error=error_info(error))
         except (KeyboardInterrupt, GeneratorExit):
             raise
-        except BaseException as error:  # the worker loop: whatever a handler raises is the item's failure
+        except BaseException as error:  # noqa: BLE001  # the worker loop: whatever a handler raises is the item's failure
             if run.stopped:
                 return
-            logger.warning("item %s of %s failed", grant.item_id, grant.service, exc_info=error)
+            logger.warning("item %s of %s failed\n%s", grant.item_id, grant.service, shown(error))
             report = _report(grant, error=error_info(error))
             self._failure = error
         report.events = await run.emitter.rest()
