@@ -40,7 +40,7 @@ class Plan:
     patience: float
 
 
-FULL = Plan(rounds=3, warm=1, sequential=2, at_once=3, many=10_000, idle=60, fresh=True, patience=240)
+FULL = Plan(rounds=3, warm=1, sequential=2, at_once=3, many=10_000, idle=60, fresh=True, patience=180)
 QUICK = Plan(rounds=1, warm=0.5, sequential=1, at_once=1.5, many=3_000, idle=10, fresh=False, patience=0)
 FEW = 500
 #: Most trials of one system in one round.
