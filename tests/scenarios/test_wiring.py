@@ -29,11 +29,13 @@ from arriero import (
 from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
 from arriero.services import ServiceOptions
 from arriero.types.errors import ConfigurationError, TaskFailed, UnknownService
+from arriero.types.serving import AsgiServer, bind
 from tests.harness import answers, free_port
 from tests.scenarios import shapes
 from tests.scenarios.flows import Counting, Failing, Greeting, Remembering, double
 from tests.scenarios.shapes import has_shape, refused
 from tests.scenarios.system import Http, at_once, at_work, beside, control_plane, served
+from tests.scenarios.system import task as body_of
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
@@ -184,6 +186,40 @@ async def test_a_final_message_tells_whoever_listens_of_the_result(tmp_path: Pat
         assert (message.type, message.action) == ("human", ActionTypes.COMPLETED_TASK)
         result = TaskResult.model_validate(message.data)
         assert (result.task_id, result.value) == (task_id, {"doubled": 4, "note": ""})
+
+
+async def test_internal_addresses_are_bound_and_the_public_ones_are_told(tmp_path: Path) -> None:
+    here, there = free_port(), free_port()
+    public = {"host": "plane.example", "port": 80, "internal_host": "127.0.0.1", "internal_port": here}
+    config = ControlPlaneConfig(state_store_uri=f"sqlite:///{tmp_path}/state.db", **public)
+    plane = ControlPlaneServer(SimpleMessageQueue(), SimpleOrchestrator(), config=config)
+    settings = {"host": "service.example", "port": 8002, "internal_host": "127.0.0.1", "internal_port": there}
+    service = WorkflowService(Greeting(), plane.message_queue, service_name="greeting", **settings)
+    async with beside(plane.launch_server(), plane.started.wait()), Http(f"http://127.0.0.1:{here}") as http:
+        await service.register_to_control_plane(http.url)
+        async with beside(service.launch_server(), answers(f"http://127.0.0.1:{there}")):
+            _, known = await http.get("/services/greeting")
+            _, session = await http.post("/sessions/create")
+            _, result = await http.post(f"/sessions/{session}/tasks?wait=20", body_of("greeting", '{"name": "Ada"}'))
+    assert plane.url == "http://plane.example:80"
+    assert (known["host"], known["port"]) == ("service.example", 8002)
+    assert result["result"] == "hello Ada"
+
+
+async def test_the_application_of_a_control_plane_may_be_served_by_a_server_of_ones_own(tmp_path: Path) -> None:
+    config = ControlPlaneConfig(state_store_uri=f"sqlite:///{tmp_path}/state.db")
+    plane = ControlPlaneServer(SimpleMessageQueue(), SimpleOrchestrator(final_message_type=None), config=config)
+    service = WorkflowService(Greeting(), plane.message_queue, service_name="greeting")
+    async with (
+        plane,
+        AsgiServer(plane.app, bind("127.0.0.1", 0)) as server,
+        at_work(service, server.url),
+        Http(server.url) as http,
+    ):
+        _, session = await http.post("/sessions/create")
+        _, result = await http.post(f"/sessions/{session}/tasks?wait=20", body_of("greeting", '{"name": "Ada"}'))
+        assert result["result"] == "hello Ada"
+        assert (await http.get("/ready"))[0] == 200
 
 
 # A service
