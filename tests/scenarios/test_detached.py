@@ -369,6 +369,26 @@ async def test_a_foreign_service_gets_its_task_when_the_queue_is_back(
                         assert (await http.get(f"{path}?wait=20"))[1]["result"] == f"hello {number}"
 
 
+async def test_a_foreign_service_gets_its_tasks_again_when_control_plane_and_queue_were_lost(tmp_path: Path) -> None:
+    ids = []
+    for life in range(2):
+        async with control_plane(tmp_path) as plane, AsyncLlamaDeployClient(plane.config, timeout=20) as client:
+            if not life:
+                await client.register_service(ServiceDefinition(service_name="greeting", description="d"))
+                for number in range(5):
+                    session = await client.create_session()
+                    ids.append((session.session_id, await session.run_nowait("greeting", name=str(number))))
+                continue
+            queue = plane.message_queue
+            assert queue is not None
+            service = WorkflowService(Greeting(), queue, service_name="greeting")
+            consume = await service.register_to_message_queue()
+            async with beside(consume(), at_once()), Http(plane.url) as http:
+                for number, (session_id, task_id) in enumerate(ids):
+                    path = f"/sessions/{session_id}/tasks/{task_id}/result"
+                    assert (await http.get(f"{path}?wait=20"))[1]["result"] == f"hello {number}"
+
+
 async def test_a_detached_service_that_registers_works_for_its_control_plane_from_then_on(tmp_path: Path) -> None:
     async with control_plane(tmp_path) as plane, AsyncLlamaDeployClient(plane.config, timeout=20) as client:
         queue = plane.message_queue

@@ -62,9 +62,7 @@ class Core:
         await self._recover_timers()
         await self.links.recover()
         for service in self.services.list():
-            if await self.kernel.ready.refresh(service):
-                oldest = self.kernel.ready.oldest(service) or "/"
-                self.rings.ring(service, oldest.split("/", 1)[1])
+            await self.rings.recover(service)
         await self.outbox.recover()
         self.started = True
         return self

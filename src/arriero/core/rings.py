@@ -51,6 +51,19 @@ class Rings:
     def start(self) -> None:
         self._kernel.background.start(self._publish(), "publishing rings")
 
+    async def recover(self, service: str) -> None:
+        """Ring for what an earlier run left; a service without a link is sent each of its tasks again."""
+        await self._kernel.ready.refresh(service)
+        oldest = self._kernel.ready.oldest(service)
+        if oldest is not None:
+            self.ring(service, item_of(oldest))
+        if self._services.is_linked(service):
+            return
+        while page := await self._kernel.store.scan(names.ready(service), oldest or ""):
+            for document in page:
+                self._ask(service, item_of(document.key))
+            oldest = page[-1].key
+
     def ring(self, service: str, item_id: str) -> None:
         """An item of the service is ready."""
         if self._wanted(service) and not self._is_under_way(service):
