@@ -270,13 +270,21 @@ class Links:
             self._look_at_lease(link, self._kernel.config.lease)
 
     def _look_at_lease(self, link: Link, after: float) -> None:
-        self._kernel.agenda.after(after, "lease", link.worker_id, lambda: self._lease_over(link))
+        due = asyncio.get_running_loop().time() + after
+        self._kernel.agenda.after(after, "lease", link.worker_id, lambda: self._lease_over(link, due))
 
-    async def _lease_over(self, link: Link) -> None:
-        """Nothing runs out for a worker that holds nothing: its next claim begins a new lease."""
+    async def _lease_over(self, link: Link, due: float) -> None:
+        """Nothing runs out for a worker that holds nothing: its next claim begins a new lease.
+
+        When this comes late, the control plane itself stood still and may not have heard of a renewal.
+        """
         if not link.held or not self.is_current(link):
             return
-        left = link.renewed_at + self._kernel.config.lease - asyncio.get_running_loop().time()
+        lease = self._kernel.config.lease
+        now = asyncio.get_running_loop().time()
+        if now - due > lease / 4:
+            link.renewed_at = now
+        left = link.renewed_at + lease - now
         if left > 0:
             self._look_at_lease(link, left)
         else:

@@ -139,12 +139,14 @@ class Rings:
             self.sent += 1
             self.healthy = True
         except Unavailable as error:
+            self.answered(service)  # this ring stands for no other
             if self.healthy:
                 logger.warning("rings wait for the message queue: %s", error)
             self.healthy = False
             if not linked:
                 self._kernel.agenda.after(FIRST_AGAIN, "message", item_id, lambda: self._send_again(service, item_id))
         except ArrieroError as error:
+            self.answered(service)
             logger.warning("no ring for item %s of %s: %s", item_id, service, error)
 
     async def _send_again(self, service: str, item_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -95,6 +96,19 @@ async def test_a_worker_that_lost_an_item_to_another_is_told_when_it_renews_agai
     house.core.links.renew(stopped.worker_id)
     stop = await stopped.stops.get()
     assert (stop.item_id, stop.token, stop.reason) == (old.item_id, old.token, "fenced")
+    await house.core.aclose()
+
+
+async def test_a_control_plane_that_stood_still_expires_no_lease_for_it() -> None:
+    house = await gated(lease=0.2)
+    worker = await house.worker()
+    await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass  # nothing else in this process gets a turn
+    await passed(house, 0.05)
+    assert worker.link.held == {grant.item_id: grant.token}
     await house.core.aclose()
 
 
@@ -420,7 +434,7 @@ async def test_an_item_that_kills_its_workers_takes_no_bystander_with_it(house: 
             await house.core.links.leave(worker.link)
         if not (await house.core.tasks.get(None, poison.id)).ended and deaths < house.config.max_losses:
             worker = await house.worker()
-            grants = await next_grants(house, worker)
+            grants = await worker.claim(8) or await next_grants(house, worker)
     ended = await house.ended(poison)
     assert (ended.status, deaths) == (TaskStatus.DEAD, 5)
     if not (await house.core.tasks.get(None, bystander.id)).ended:
