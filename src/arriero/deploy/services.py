@@ -15,6 +15,7 @@ from arriero.message_queues.base import MessageQueue
 from arriero.services import BaseService, FunctionService, WorkflowService, WorkflowServiceConfig
 from arriero.services.registration import ControlPlaneCalls
 from arriero.services.threads import THREADS
+from arriero.types.errors import ConfigurationError
 from arriero.types.settings import ControlPlaneConfig
 
 if TYPE_CHECKING:
@@ -29,8 +30,19 @@ async def deploy_workflow(
     control_plane_config: ControlPlaneConfig | None = None,
 ) -> None:
     """Serve a workflow until cancelled; waits for the control plane when that is not there yet."""
+    _require_workflow(workflow)
     settings = workflow_config or WorkflowServiceConfig()
     await deploy_service(lambda queue: WorkflowService(workflow, queue, settings), control_plane_config)
+
+
+def _require_workflow(workflow: object) -> None:
+    """Refuse what could never run before anybody hears of it."""
+    from workflows import Workflow
+
+    if isinstance(workflow, type) and issubclass(workflow, Workflow):
+        raise ConfigurationError(f"{workflow.__name__} is a class; deploy an instance of it: {workflow.__name__}()")
+    if not isinstance(workflow, Workflow):
+        raise ConfigurationError(f"a workflow is deployed, not {type(workflow).__name__}; functions by deploy_function")
 
 
 async def deploy_function(
