@@ -1,6 +1,7 @@
 """What holds for every test: its folder is its marker. Timeout and warnings are set in pyproject.toml."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,8 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 
 
 def pytest_configure() -> None:
+    # A run in the background ignores SIGINT, and every process that it starts would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
