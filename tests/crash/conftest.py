@@ -4,19 +4,24 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from arriero import AsyncLlamaDeployClient
-from tests.crash.parts import Parts, parts_in
+from tests.crash.parts import SHORT, Parts, parts_in
 from tests.harness import Core
 from tests.scenarios.gate import Gate, gate_here
-
-#: Durations in seconds: of leases, between their renewals, and for a lost link.
-SHORT = {"CONTROL_PLANE_LEASE": "1.0", "CONTROL_PLANE_RENEW_EVERY": "0.2", "CONTROL_PLANE_LINK_GRACE": "0.1"}
 
 
 @pytest.fixture
 async def core() -> AsyncIterator[Core]:
     """A core of the test's own."""
+    async with Core(env=SHORT) as core:
+        yield core
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def lasting_core() -> AsyncIterator[Core]:
+    """A core for all tests that leave it alone."""
     async with Core(env=SHORT) as core:
         yield core
 

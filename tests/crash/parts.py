@@ -16,6 +16,8 @@ from tests.harness import Core, Worker
 from tests.scenarios.gate import Gate
 from tests.scenarios.troubles import HERE
 
+#: Durations in seconds: of leases, between their renewals, and for a lost link.
+SHORT = {"CONTROL_PLANE_LEASE": "1.0", "CONTROL_PLANE_RENEW_EVERY": "0.2", "CONTROL_PLANE_LINK_GRACE": "0.1"}
 ROOT = str(Path(__file__).parents[2])
 
 

@@ -3,10 +3,11 @@
 import asyncio
 
 import aiohttp
+import pytest
 
 from arriero import AsyncLlamaDeployClient
 from tests.crash.parts import Parts, result_of
-from tests.harness import Process
+from tests.harness import Core, Process
 
 WAITING = """
 import asyncio, json, sys
@@ -19,6 +20,11 @@ async def main(port, session_id, arguments):
 
 asyncio.run(main(*sys.argv[1:]))
 """
+
+
+@pytest.fixture
+def core(lasting_core: Core) -> Core:
+    return lasting_core
 
 
 async def test_the_task_of_a_client_that_was_killed_in_mid_wait_is_done(

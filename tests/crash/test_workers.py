@@ -9,7 +9,12 @@ from arriero import AsyncLlamaDeployClient
 from arriero.types.errors import TaskDead
 from arriero.types.tasks import TaskStatus
 from tests.crash.parts import Parts, passed, result_of
-from tests.harness import Worker
+from tests.harness import Core, Worker
+
+
+@pytest.fixture
+def core(lasting_core: Core) -> Core:
+    return lasting_core
 
 
 async def test_the_task_of_a_killed_worker_is_done_by_another(client: AsyncLlamaDeployClient, parts: Parts) -> None:
