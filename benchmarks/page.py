@@ -22,10 +22,10 @@ METHOD = """\
 - Arriero is called with `session.run()` of `AsyncLlamaDeployClient`; its core and worker are `python -m arriero core`
   and `python -m arriero worker`, as anyone would start them, with the simple message queue and SQLite. Nothing is
   answered before it is on disk.
-- llama-agents-server keeps its handlers in SQLite and is called with one request a task over kept aiohttp connections:
-  the client that comes with it costs more than that.
+- llama-agents-server keeps its handlers in SQLite and is called with one request a task over kept aiohttp connections,
+  which is faster than the client that comes with it.
 - Taskiq has one worker process with 64 tasks at once. Its client looks for a result every 5 ms, which is the best
-  compromise that we found: 2 ms make one call faster and 64 at once much slower. Its results expire, and are removed
+  compromise that we found: 2 ms make one call faster and 64 at once slower. Its results expire, and are removed
   when they are read. How much of it survives is the Redis' own affair.
 - A trial during which other programs used more than {disturbed:.0%} of the processors is made again, as time allows.
 - *Processor time* is what the kernel counted for a process and its children with 64 tasks in flight, over the tasks.

@@ -1,7 +1,7 @@
 """llama-agents-server, its handlers in SQLite, called over its own REST API.
 
-Its own client opens a connection a call by default, and its httpx costs more than the server does: aiohttp with kept
-connections, one request a task, is the fastest way to ask it, so that is what is measured.
+aiohttp with kept connections, one request a task, is the fastest way to ask it: its own client takes 2.5 ms of
+processor time more for each, and a tenth of the rate, even when it is given an httpx client that keeps connections.
 """
 
 from __future__ import annotations
