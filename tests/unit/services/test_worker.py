@@ -1,0 +1,316 @@
+"""The worker's loop, on a link whose answers the test decides on, in the order that it wants."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from arriero.message_queues import MemoryMessageQueue
+from arriero.services import worker as worker_module
+from arriero.services.worker import Worker, WorkerOptions
+from arriero.types.errors import ArrieroError, Fenced, InvalidInput, StoreDamaged, StoreUnavailable, TransientError
+from arriero.types.handling import Handled, HandlerContext
+from arriero.types.ids import generate_token
+from arriero.types.link import Event, Grant, Hello, OnOpen, Report, Stop, Welcome
+from arriero.types.messages import QueueMessage
+
+RING = QueueMessage(type="work")
+
+
+class Asked:
+    """A claim or report that waits for its answer."""
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+        self.answer: asyncio.Future[list[Grant]] = asyncio.get_running_loop().create_future()
+
+    def give(self, *grants: Grant) -> None:
+        self.answer.set_result(list(grants))
+
+    def refuse(self, error: ArrieroError) -> None:
+        self.answer.set_exception(error)
+
+
+class HandLink:
+    """The control plane's part is played by the test."""
+
+    def __init__(self) -> None:
+        self.claims: asyncio.Queue[Asked] = asyncio.Queue()
+        self.reports: asyncio.Queue[Asked] = asyncio.Queue()
+        self.emits: asyncio.Queue[Asked] = asyncio.Queue()
+        self.released: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self.stop: Callable[[Stop], None]
+
+    async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
+        self.hello, self.stop, self.reopen = hello, on_stop, on_open
+        on_open(Welcome(link_id="l", lease=100.0, renew_every=100.0))
+
+    async def claim(self, free: int) -> list[Grant]:
+        return await self._ask(self.claims, free)
+
+    async def report(self, report: Report) -> list[Grant]:
+        return await self._ask(self.reports, report)
+
+    async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
+        await self._ask(self.emits, events)
+
+    async def release(self, tokens: dict[str, str]) -> None:
+        self.released.put_nowait(tokens)
+
+    def renew(self, worker_id: str) -> float:
+        return 100.0
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    @staticmethod
+    async def _ask(asked: asyncio.Queue[Asked], what: Any) -> list[Grant]:
+        question = Asked(what)
+        asked.put_nowait(question)
+        return await question.answer
+
+
+class Doing:
+    """A handler of which the test hears, and which it ends."""
+
+    def __init__(self) -> None:
+        self.begun: asyncio.Queue[tuple[HandlerContext, asyncio.Future[Any]]] = asyncio.Queue()
+        self.cancelled: asyncio.Queue[str] = asyncio.Queue()
+        self.heeds = True
+
+    async def handle(self, context: HandlerContext) -> Handled:
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.begun.put_nowait((context, done))
+        while True:
+            try:
+                return Handled(await asyncio.shield(done))
+            except asyncio.CancelledError:
+                self.cancelled.put_nowait(context.grant.token)
+                if self.heeds:
+                    raise
+
+
+class Scene:
+    def __init__(self, worker: Worker, link: HandLink, doing: Doing, queue: MemoryMessageQueue) -> None:
+        self.worker = worker
+        self.link = link
+        self.doing = doing
+        self.queue = queue
+
+    async def begun(self) -> tuple[HandlerContext, asyncio.Future[Any]]:
+        return await self.doing.begun.get()
+
+    async def begin(self, *grants: Grant) -> list[asyncio.Future[Any]]:
+        """Answer the next claim, and wait until all is at work; gives what ends each."""
+        (await self.link.claims.get()).give(*grants)
+        return [(await self.begun())[1] for _ in grants]
+
+
+def grant(item_id: str = "i", token: str | None = None) -> Grant:
+    token = token or generate_token()
+    return Grant(
+        item_id=item_id, task_id="t", session_id="s", service="work", token=token, epoch=1, attempt=1, input="{}"
+    )
+
+
+@asynccontextmanager
+async def at_work(slots: int = 1) -> AsyncIterator[Scene]:
+    link, doing, queue = HandLink(), Doing(), MemoryMessageQueue()
+    worker = Worker(WorkerOptions(service="work", slots=slots), doing, link, queue)
+    running = asyncio.ensure_future(worker.run())
+    await worker.ready.wait()
+    try:
+        yield Scene(worker, link, doing, queue)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stop_that_overtakes_its_grant_keeps_the_item_from_beginning() -> None:
+    async with at_work() as scene:
+        gone, next_one = grant("gone"), grant("next")
+        claim = await scene.link.claims.get()
+        scene.link.stop(Stop(item_id="gone", token=gone.token, reason="timed_out"))
+        claim.give(gone)
+        [_] = await scene.begin(next_one)
+        assert scene.worker.outstanding == 1
+        assert scene.doing.begun.empty()
+
+
+async def test_a_stop_that_comes_with_its_grant_is_heeded() -> None:
+    async with at_work() as scene:
+        gone = grant("gone")
+        (await scene.link.claims.get()).give(gone)
+        scene.link.stop(Stop(item_id="gone", token=gone.token, reason="timed_out"))
+        claim = await scene.link.claims.get()
+        assert (claim.what, scene.worker.outstanding) == (1, 0)
+
+
+async def test_an_item_that_comes_back_under_a_new_token_is_run_once_at_a_time() -> None:
+    async with at_work(slots=2) as scene:
+        old, new = grant("i"), grant("i")
+        [_] = await scene.begin(old)
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        [done] = await scene.begin(new)
+        assert await scene.doing.cancelled.get() == old.token
+        assert scene.worker.outstanding == 1
+        done.set_result(1)
+        assert (await scene.link.reports.get()).what.token == new.token
+
+
+async def test_a_stopped_item_frees_its_slot_whatever_its_handler_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LEAVE_PATIENCE", 0.01)
+    async with at_work() as scene:
+        scene.doing.heeds = False
+        stuck = grant("stuck")
+        await scene.begin(stuck)
+        scene.link.stop(Stop(item_id="stuck", token=stuck.token, reason="timed_out"))
+        [done] = await scene.begin(grant("next"))
+        done.set_result("fine")
+        assert bytes((await scene.link.reports.get()).what.value) == b'"fine"'
+    scene.doing.heeds = True  # nobody waited for it; now the test may end
+
+
+async def test_a_drain_waits_until_the_last_report_is_taken() -> None:
+    async with at_work() as scene:
+        [done] = await scene.begin(grant())
+        done.set_result(1)
+        report = await scene.link.reports.get()
+        draining = asyncio.ensure_future(scene.worker.drain(30))
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        assert not draining.done()
+        report.give()
+        await draining
+        assert scene.link.claims.empty()
+
+
+async def test_what_is_granted_to_a_worker_that_drains_is_given_back() -> None:
+    async with at_work(slots=2) as scene:
+        [done] = await scene.begin(grant("a"))
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        claim = await scene.link.claims.get()
+        draining = asyncio.ensure_future(scene.worker.drain(30))
+        late = grant("late")
+        claim.give(late)
+        assert await scene.link.released.get() == {"late": late.token}
+        done.set_result(1)
+        (await scene.link.reports.get()).give()
+        await draining
+
+
+async def test_a_drain_that_takes_too_long_ends_nevertheless() -> None:
+    async with at_work() as scene:
+        await scene.begin(grant())
+        await scene.worker.drain(0.01)
+        assert scene.worker.outstanding == 1
+
+
+@pytest.mark.parametrize("error", [InvalidInput("too much"), StoreDamaged("the task cannot be read")])
+async def test_a_value_that_cannot_be_taken_makes_a_failure_of_its_item(error: ArrieroError) -> None:
+    async with at_work() as scene:
+        [done] = await scene.begin(grant())
+        done.set_result("a value")
+        (await scene.link.reports.get()).refuse(error)
+        failed = await scene.link.reports.get()
+        assert failed.what.error.code == error.code
+        failed.refuse(error)
+        claim = await scene.link.claims.get()
+        assert (claim.what, scene.worker.outstanding) == (1, 0)
+
+
+async def test_a_report_that_is_fenced_frees_its_slot() -> None:
+    async with at_work() as scene:
+        [done] = await scene.begin(grant())
+        done.set_result(1)
+        (await scene.link.reports.get()).refuse(Fenced("claimed again"))
+        assert (await scene.link.claims.get()).what == 1
+
+
+async def test_a_report_waits_for_a_store_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "REPORT_PAUSE", 0.0)
+    async with at_work() as scene:
+        [done] = await scene.begin(grant())
+        done.set_result(1)
+        for _ in range(3):
+            (await scene.link.reports.get()).refuse(StoreUnavailable("disk full"))
+        report = await scene.link.reports.get()
+        assert (bytes(report.what.value), report.what.error) == (b"1", None)
+
+
+async def test_events_that_are_fenced_stop_their_handler() -> None:
+    async with at_work() as scene:
+        mine = grant()
+        (await scene.link.claims.get()).give(mine)
+        context, _ = await scene.begun()
+        context.emit({"a": 1})
+        (await scene.link.emits.get()).refuse(Fenced("claimed again"))
+        assert await scene.doing.cancelled.get() == mine.token
+        assert (await scene.link.claims.get()).what == 1
+
+
+async def test_events_beyond_a_frame_go_in_several_and_the_rest_with_the_report() -> None:
+    async with at_work() as scene:
+        (await scene.link.claims.get()).give(grant())
+        context, done = await scene.begun()
+        for number in range(5):
+            context.emit({"number": number, "text": "x" * 6_000_000}, last=True)
+        done.set_result(None)
+        sent: list[Event] = []
+        while scene.link.reports.empty():
+            frame = await scene.link.emits.get()
+            assert sum(len(bytes(event.data)) for event in frame.what) <= 16 * 1024 * 1024
+            sent += frame.what
+            frame.give()
+            if len(sent) == 4:
+                break
+        sent += (await scene.link.reports.get()).what.events
+        assert [event.number for event in sent] == list(range(5))
+
+
+class Vile(Exception):
+    """Nothing of it can be asked for."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+    @property
+    def step(self) -> str:
+        raise RuntimeError("nor this")
+
+    @property
+    def status_code(self) -> int:
+        raise RuntimeError("nor that")
+
+
+@pytest.mark.parametrize(
+    ("error", "type"),
+    [
+        (Vile(), "Vile"),
+        (InvalidInput("with what is no JSON", inside=object(), nan=float("nan")), "InvalidInput"),
+        (TransientError("later", retry_after=1.0), "TransientError"),
+        (ValueError("\ud83e" + "x" * 1_000_000), "ValueError"),
+        (BaseException("low"), "BaseException"),
+        (SystemExit(3), "SystemExit"),
+        (asyncio.CancelledError("of its own"), "CancelledError"),
+        (StopIteration("over"), "RuntimeError"),
+    ],
+)
+async def test_whatever_a_handler_raises_is_reported_in_a_form_that_can_be_sent(
+    error: BaseException, type: str
+) -> None:
+    class Raising:
+        async def handle(self, context: HandlerContext) -> Handled:
+            raise error
+
+    link = HandLink()
+    worker = Worker(WorkerOptions(service="work", slots=1), Raising(), link, MemoryMessageQueue())
+    running = asyncio.ensure_future(worker.run())
+    (await link.claims.get()).give(grant())
+    report = await link.reports.get()
+    assert report.what.error.type == type
+    assert len(msgspec.json.encode(report.what)) < 20_000
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
