@@ -7,6 +7,7 @@ import pytest
 
 from arriero import AsyncLlamaDeployClient
 from arriero.types.errors import TaskDead
+from arriero.types.services import ServiceDefinition
 from arriero.types.tasks import TaskStatus
 from tests.crash.parts import Parts, passed, result_of
 from tests.harness import Core, Worker
@@ -167,3 +168,13 @@ async def test_three_hundred_tasks_end_once_each_while_workers_are_killed(
     for task, session in tasks.items():
         kinds = await parts.kinds(session, task)
         assert (kinds.count("end"), kinds[-1]) == (1, "end")
+
+
+async def test_large_inputs_that_gathered_for_a_worker_are_done(client: AsyncLlamaDeployClient, parts: Parts) -> None:
+    await client.register_service(ServiceDefinition(service_name="large", description="is not there yet"))
+    sessions = [await client.create_session() for _ in range(10)]
+    text = '"' * (4 * 1024 * 1024)  # each character takes four in the JSON of the JSON
+    tasks = [await session.run_nowait("large", text=text) for session in sessions]
+    async with parts.worker("length", "large", concurrency=8):
+        for session, task in zip(sessions, tasks, strict=True):
+            assert await result_of(session, task) == str(len(text))

@@ -212,3 +212,7 @@ async def noted(number: int) -> int:
     """Twice the number, which is also told outside."""
     effect(str(number))
     return 2 * number
+
+
+async def length(text: str) -> int:
+    return len(text)
