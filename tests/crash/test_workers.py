@@ -172,7 +172,7 @@ async def test_three_hundred_tasks_end_once_each_while_workers_are_killed(
 
 async def test_large_inputs_that_gathered_for_a_worker_are_done(client: AsyncLlamaDeployClient, parts: Parts) -> None:
     await client.register_service(ServiceDefinition(service_name="large", description="is not there yet"))
-    sessions = [await client.create_session() for _ in range(10)]
+    sessions = [await client.create_session() for _ in range(5)]
     text = '"' * (4 * 1024 * 1024)  # each character takes four in the JSON of the JSON
     tasks = [await session.run_nowait("large", text=text) for session in sessions]
     async with parts.worker("length", "large", concurrency=8):
