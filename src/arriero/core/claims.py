@@ -54,6 +54,7 @@ class Claims:
 
     async def emit(self, link: Link, item_id: str, token: str, events: list[Event]) -> None:
         """Append events to the item's stream; repeats are dropped, also of those that are just being appended."""
+        link.lapsed = False
         async with self._kernel.turns.take(f"stream/{item_id}"):
             for _ in range(TRIES):
                 item = await self._mine(item_id, token)
@@ -74,6 +75,7 @@ class Claims:
 
     async def report(self, link: Link, report: Report) -> None:
         """End the item, or queue it for another attempt. A report that was taken before is taken again silently."""
+        link.lapsed = False
         item = await self._kernel.load(records.ITEM, names.ITEMS, report.item_id)
         if item is None:
             raise self._fenced(report.item_id)

@@ -33,6 +33,7 @@ class Change:
     def __init__(self) -> None:
         self.ops: list[Op] = []
         self.ready: list[tuple[str, str]] = []
+        self.gone: list[tuple[str, str]] = []
         self.after: list[Callable[[], None]] = []
         self.lanes: dict[str, records.Loaded[records.LaneRecord]] = {}
 
@@ -58,7 +59,9 @@ class Change:
         self.ready.append((item.service, key))
 
     def unready(self, item: records.ItemRecord) -> None:
-        self.delete(names.ready(item.service), names.ready_key(item.created_at, item.id))
+        key = names.ready_key(item.created_at, item.id)
+        self.delete(names.ready(item.service), key)
+        self.gone.append((item.service, key))
 
 
 class Kernel:
@@ -102,6 +105,8 @@ class Kernel:
     async def apply(self, change: Change, *, durable: bool = True) -> Committed:
         """Commit, then do what follows."""
         committed = await self.store.commit(change.ops, durable=durable)
+        for service, key in change.gone:
+            self.ready.drop(service, key)
         for service, key in change.ready:
             self.ready.add(service, key)
             self.on_ready(service, key.split("/", 1)[1])

@@ -179,7 +179,7 @@ class Outbox:
         kernel.on_outbox = self.send
 
     def send(self, key: str) -> None:
-        self._kernel.background.start(self._send(key, 1.0), f"message {key}")
+        self._kernel.agenda.after(0.0, "outbox", key, lambda: self._send(key, 1.0))
 
     async def recover(self) -> None:
         """Send what was kept and not sent before the last stop."""

@@ -58,11 +58,12 @@ class ItemContext:
 class Run:
     """One item in work."""
 
-    __slots__ = ("emitter", "grant", "stopped", "task")
+    __slots__ = ("emitter", "failure", "grant", "stopped", "task")
 
     def __init__(self, grant: Grant, emitter: Emitter) -> None:
         self.grant = grant
         self.emitter = emitter
+        self.failure: BaseException | None = None
         self.stopped = False
         self.task: asyncio.Task[None] | None = None
 
@@ -88,7 +89,6 @@ class Worker:
         self._revoked: set[str] = set()
         self._asked = 0
         self._running = True
-        self._failure: BaseException | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
         self._resumed = asyncio.Event()
@@ -239,7 +239,7 @@ class Worker:
                 return
             logger.warning("item %s of %s failed\n%s", grant.item_id, grant.service, shown(error))
             report = _report(grant, error=error_info(error))
-            self._failure = error
+            run.failure = error
         report.events = await run.emitter.rest()
         await self._finish(run, report)
 
@@ -264,7 +264,7 @@ class Worker:
             if self._held.get(run.grant.item_id) == run.grant.token:
                 del self._held[run.grant.item_id]
             self._begin(grants)
-            self._settle(report)
+            self._settle(run)
 
     async def _report(self, report: Report) -> list[Grant]:
         """Report until it is taken or refused; while the control plane cannot take it, it is held.
@@ -286,18 +286,11 @@ class Worker:
                 failed = Report(request=0, item_id=report.item_id, token=report.token, error=error.info())
                 failed.free, report = report.free, failed
 
-    def _settle(self, report: Report) -> None:
+    def _settle(self, run: Run) -> None:
         self._rest_if_idle()
-        failure, self._failure = self._failure, None
         raised = self._raised
-        if (
-            report.error is not None
-            and self._raise
-            and failure is not None
-            and raised is not None
-            and not raised.done()
-        ):
-            raised.set_exception(failure)
+        if self._raise and run.failure is not None and raised is not None and not raised.done():
+            raised.set_exception(run.failure)
 
     def _rest_if_idle(self) -> None:
         if not self._held:

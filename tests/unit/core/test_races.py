@@ -1,5 +1,7 @@
 """What happens when two things happen at once, or when the store fails in between."""
 
+# ruff: noqa: SLF001  # what is left behind in memory can only be seen from inside
+
 from __future__ import annotations
 
 import asyncio
@@ -15,7 +17,7 @@ from arriero.core.records import TaskRecord
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator
 from arriero.state_stores.base import Put
 from arriero.types.errors import StoreUnavailable, UnknownSession, UnknownTask
-from arriero.types.link import Grant
+from arriero.types.link import Grant, Hello
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import TaskDefinition, TaskResult, TaskStatus
@@ -109,6 +111,19 @@ async def test_a_control_plane_that_stood_still_expires_no_lease_for_it() -> Non
         pass  # nothing else in this process gets a turn
     await passed(house, 0.05)
     assert worker.link.held == {grant.item_id: grant.token}
+    await house.core.aclose()
+
+
+async def test_a_worker_whose_lease_ran_out_is_rung_for_once_it_is_heard_again() -> None:
+    house = await gated(lease=0.05)
+    worker = await house.worker()
+    await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim(8)
+    await passed(house, 0.1)
+    await worker.complete(grant)
+    await house.core.claims.claim_more(worker.link, 1)
+    task = await house.submit(await house.core.sessions.create())
+    assert [grant.task_id for grant in await next_grants(house, worker)] == [task.id]
     await house.core.aclose()
 
 
@@ -509,3 +524,51 @@ async def test_a_damaged_record_keeps_no_core_from_starting(house: GatedHouse, c
     await worker.connect()
     task = await house.submit(await house.core.sessions.create())
     assert [grant.task_id for grant in await worker.claim()] == [task.id]
+
+
+# What is left behind
+
+
+async def test_tasks_of_every_end_leave_nothing_in_memory() -> None:
+    house = await gated(lease=0.2, link_grace=0.0)
+    core = house.core
+    for _ in range(3):
+        worker = await house.worker()
+        session = await core.sessions.create()
+        tasks = [await house.submit(session if n % 2 else await core.sessions.create()) for n in range(8)]
+        timed = await house.submit(await core.sessions.create(), deadline=0.05)
+        grants = await worker.claim(16)
+        for number, grant in enumerate(grants):
+            await worker.emit(grant, "a")
+            match number % 4:
+                case 0:
+                    await worker.complete(grant, 1)
+                case 1:
+                    await worker.fail(grant, retryable=True)
+                    await core.claims.retry(grant.item_id)
+                case 2:
+                    await core.tasks.cancel(grant.session_id, grant.task_id, "a test")
+                case 3:
+                    await core.claims.release(worker.link, {grant.item_id: grant.token})
+        worker.vanish()
+        await house.ended(timed)
+        for task in tasks:
+            await core.tasks.cancel(task.session_id, task.id, "a test")
+        await core.links.attach(hello_of(worker), worker.stops.put_nowait, local=False)
+        link = core.links._by_worker[worker.worker_id]
+        await passed(house, 0.3)
+        assert (link.held, link.numbers, link.lost, link.alone, link.solo) == ({}, {}, {}, None, None)
+        await core.links.leave(link)
+    kernel = core.kernel
+    assert (kernel.turns._locks, kernel.turns._users) == ({}, {})
+    assert [kind for kind, _ in kernel.agenda._handles if kind != "ring"] == []
+    assert set(core.links._by_service) <= {"clock"}
+    assert kernel.ready.count("work") <= 1
+    assert [len(await house.store.scan(names.held(worker.worker_id))) for worker in [worker]] == [0]
+    for collection in (names.TIMERS, names.ready("work")):
+        assert await house.store.scan(collection) == []
+    await core.aclose()
+
+
+def hello_of(worker: Hand) -> Hello:
+    return Hello(worker_id=worker.worker_id, service=worker.service, slots=8, free=8)
