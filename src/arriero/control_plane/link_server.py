@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -14,7 +15,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from arriero.control_plane.answers import answer, error_answer
 from arriero.core.core import Core
 from arriero.core.links import Link
-from arriero.types.errors import ArrieroError, ControlPlaneUnavailable, ProtocolError
+from arriero.types.errors import ArrieroError, ControlPlaneUnavailable, InternalError, ProtocolError
 from arriero.types.link import (
     Answer,
     Bye,
@@ -32,6 +33,8 @@ from arriero.types.link import (
 )
 
 logger = logging.getLogger("arriero.control_plane")
+
+RequestFrame = Claim | Emit | Report | Release | Bye
 
 #: WebSocket close codes: a policy was broken, or try again later.
 BROKEN, LATER = 1008, 1013
@@ -104,14 +107,18 @@ class LinkConnection:
             raise ProtocolError("a link says hello once")
         task = asyncio.create_task(self._serve(frame))
         self._requests.add(task)
-        task.add_done_callback(self._served)
+        task.add_done_callback(partial(self._served, frame))
 
-    def _served(self, task: asyncio.Task[None]) -> None:
+    def _served(self, frame: RequestFrame, task: asyncio.Task[None]) -> None:
+        """Whatever went wrong, the worker is answered: it waits for that."""
         self._requests.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a request of a link failed", exc_info=error)
+            what = type(frame).__name__.lower()
+            logger.error("a %s of a link failed", what, exc_info=error)
+            fault = InternalError(f"the control plane failed at a {what}: {type(error).__name__}; its log says where")
+            self._send(Answer(request=frame.request, error=fault.info()))
 
-    async def _serve(self, frame: Claim | Emit | Report | Release | Bye) -> None:
+    async def _serve(self, frame: RequestFrame) -> None:
         try:
             grants = await self._do(frame)
         except ArrieroError as error:
@@ -119,7 +126,7 @@ class LinkConnection:
         else:
             self._send(Answer(request=frame.request, grants=grants))
 
-    async def _do(self, frame: Claim | Emit | Report | Release | Bye) -> list[Grant]:
+    async def _do(self, frame: RequestFrame) -> list[Grant]:
         link, claims = self._link, self._core.claims
         assert link is not None  # greeted before any request is served
         match frame:

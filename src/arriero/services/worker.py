@@ -14,7 +14,15 @@ from arriero.message_queues.base import MessageQueue, Subscription
 from arriero.services.emitter import Emitter
 from arriero.services.faults import error_info, shown
 from arriero.services.lease import LeaseKeeper
-from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, PayloadTooLarge, StateConflict, Unavailable
+from arriero.types.errors import (
+    ArrieroError,
+    ErrorInfo,
+    Fenced,
+    InternalError,
+    PayloadTooLarge,
+    StateConflict,
+    Unavailable,
+)
 from arriero.types.handling import Handled, Handler
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
@@ -166,6 +174,9 @@ class Worker:
             except Unavailable as error:
                 logger.info("a ring waits: %s", error)
                 await delivery.nack(REPORT_PAUSE)
+            except InternalError as error:
+                logger.error("a claim for %s failed: %s", self.options.service, error)  # noqa: TRY400  # what it says is all there is
+                await delivery.ack()  # the control plane rings again for what is not claimed
             else:
                 await delivery.ack()
 

@@ -25,6 +25,7 @@
     ├── AlreadyInUse                         a port or a database with another owner
     ├── StoreDamaged                         a stored record that cannot be read
     ├── ProtocolError                        a frame or message that breaks its contract
+    ├── InternalError                        a fault of the control plane itself
     ├── TransientError                       raise it in a handler to be tried again
     ├── WaitTimeout (TimeoutError)           the client stopped waiting; the task goes on
     └── TaskError                            how a task ended, when not in success
@@ -223,6 +224,12 @@ class ProtocolError(ArrieroError):
 
     code = "protocol_error"
     status = 400
+
+
+class InternalError(ArrieroError):
+    """The control plane met a fault of its own. Its log has the traceback."""
+
+    code = "internal"
 
 
 class TransientError(ArrieroError):

@@ -11,7 +11,15 @@ import pytest
 from arriero.message_queues import MemoryMessageQueue
 from arriero.services import worker as worker_module
 from arriero.services.worker import Worker, WorkerOptions
-from arriero.types.errors import ArrieroError, Fenced, InvalidInput, StoreDamaged, StoreUnavailable, TransientError
+from arriero.types.errors import (
+    ArrieroError,
+    Fenced,
+    InternalError,
+    InvalidInput,
+    StoreDamaged,
+    StoreUnavailable,
+    TransientError,
+)
 from arriero.types.handling import Handled, HandlerContext
 from arriero.types.ids import generate_token
 from arriero.types.link import Event, Grant, Hello, OnOpen, Report, Stop, Welcome
@@ -138,6 +146,15 @@ async def test_a_stop_that_overtakes_its_grant_keeps_the_item_from_beginning() -
         [_] = await scene.begin(next_one)
         assert scene.worker.outstanding == 1
         assert scene.doing.begun.empty()
+
+
+async def test_a_fault_of_the_control_plane_at_a_claim_leaves_the_worker_at_work() -> None:
+    async with at_work(slots=2) as scene:
+        await scene.begin(grant("a"))
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        (await scene.link.claims.get()).refuse(InternalError("a fault"))
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        await scene.begin(grant("b"))
 
 
 async def test_a_stop_that_comes_with_its_grant_is_heeded() -> None:
