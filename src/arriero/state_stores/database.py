@@ -1,4 +1,4 @@
-"""The file of the SQLite store: opened, read, written, and its errors told as the store's. Used by one thread."""
+"""The file of the SQLite store: opened, read, written, its errors told as the store's. One thread at a time uses it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ RESERVED = 1 << 20
 #: How long another program may hold the file, in seconds.
 BUSY = 5.0
 #: ``temp_store``: a statement of many rows notes what it changes, in case it fails half-way; in memory, not in a file.
+#: How many pages of log are brought into the main file together.
+CHECKPOINT = 4000
 PRAGMAS = (
     "synchronous = FULL",
     "cache_size = -4096",
-    "wal_autocheckpoint = 4000",
+    f"wal_autocheckpoint = {CHECKPOINT}",
     "temp_store = MEMORY",
     "secure_delete = OFF",
 )
@@ -45,6 +47,7 @@ class Database:
         self._version = 0
         self._reserved = 0
         self._syncs = True
+        self._patient = True
         self._behind = False
 
     def guarded(self, work: Callable[[], T]) -> T:
@@ -61,7 +64,9 @@ class Database:
         self._ownership.acquire()
         try:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._connection = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, cached_statements=128)
+            self._connection = sqlite3.connect(
+                self.path, timeout=BUSY, isolation_level=None, cached_statements=128, check_same_thread=False
+            )
             self._check_file()
             self._set_up()
         except BaseException:
@@ -91,10 +96,16 @@ class Database:
         row = self._execute(statements.HEAD, (log,)).fetchone()
         return statements.head_of(row[0] if row else None)
 
-    def commit(self, plans: Sequence[Plan], *, durable: bool) -> tuple[Group, list[Committed | Conflict]]:
-        """Judge each plan against those before it, and write the good ones in one transaction."""
+    def commit(
+        self, plans: Sequence[Plan], *, durable: bool, at_once: bool = False
+    ) -> tuple[Group, list[Committed | Conflict]]:
+        """Judge each plan against those before it, and write the good ones in one transaction.
+
+        ``at_once`` waits for nobody who holds the file, and leaves it to others to bring the log into the main file.
+        """
         if self._opened.in_transaction:  # an error hit the rollback too
             self._execute("ROLLBACK")
+        self._be_patient(not at_once)
         self._synchronize(durable=durable)
         self._execute("BEGIN IMMEDIATE")
         try:
@@ -124,6 +135,12 @@ class Database:
         if durable is not self._syncs:
             self._execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._syncs = durable
+
+    def _be_patient(self, patient: bool) -> None:
+        if patient is not self._patient:
+            self._execute(f"PRAGMA busy_timeout = {int(BUSY * 1000) if patient else 0}")
+            self._execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT if patient else 0}")
+            self._patient = patient
 
     def _reserve_more(self) -> int:
         if self._version < self._reserved:

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from arriero.state_stores.base import Committed
 from arriero.state_stores.database import Database
 from arriero.state_stores.plans import Group, Plan
-from arriero.types.errors import ArrieroError, StoreDamaged, StoreUnavailable
+from arriero.types.errors import ArrieroError, Conflict, StoreDamaged, StoreUnavailable
 
 logger = logging.getLogger("arriero.state_stores")
 
@@ -47,19 +47,22 @@ class Written:
 
     group: Group
     durable: bool
-    answers: list[tuple[asyncio.Future[Committed], Committed | ArrieroError]]
+    answers: list[tuple[asyncio.Future[Committed] | None, Committed | Conflict]]
 
 
 class Owner:
     """Serves all requests that are there at once: first the reads, then the commits as one group.
 
-    ``written`` is called on the loop once for each group.
+    ``written`` is called on the loop once for each group. While nothing is under way the thread waits and touches
+    nothing, so that the loop may use the database itself.
     """
 
     def __init__(self, database: Database, written: Callable[[Written], None]) -> None:
         self._database = database
         self._written = written
         self._requests: SimpleQueue[Read[Any] | Write | None] = SimpleQueue()
+        self._under_way = 0
+        self._crowded = False
         self._loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[None] = self._loop.create_future()
         self.ended: asyncio.Future[None] = self._loop.create_future()
@@ -69,7 +72,28 @@ class Owner:
         self._thread.start()
 
     def submit(self, request: Read[Any] | Write) -> None:
+        self._under_way += 1
         self._requests.put(request)
+
+    def write_now(self, plan: Plan) -> Committed | Conflict | None:
+        """Write a small commit that waits for no disk, here and now; None when it is better left to the thread.
+
+        To wake the thread and to be woken by it takes longer than such a commit. When several come at once they are
+        written as one group, though, by the thread.
+        """
+        if self._under_way or self._crowded or not plan.is_small:
+            return None
+        self._crowded = True
+        self._loop.call_soon(self._calm)
+        try:
+            group, [answer] = self._database.guarded(lambda: self._database.commit([plan], durable=False, at_once=True))
+        except ArrieroError:  # the thread tries it again: with patience for what holds the file, and finds the words
+            return None
+        self._written(Written(group, durable=False, answers=[(None, answer)]))
+        return answer
+
+    def _calm(self) -> None:
+        self._crowded = self._under_way > 1
 
     def stop(self) -> None:
         """Serve what was submitted, close the database, end."""
@@ -95,7 +119,7 @@ class Owner:
         reads = [request for request in requests if isinstance(request, Read)]
         writes = [request for request in requests if isinstance(request, Write)]
         if reads:
-            self._post(_answer_reads, [(read, self._done(read.work, self._database)) for read in reads])
+            self._answer(len(reads), _answer_reads, [(read, self._done(read.work, self._database)) for read in reads])
         if writes:
             self._commit(writes)
         return None not in requests
@@ -103,12 +127,12 @@ class Owner:
     def _commit(self, writes: Sequence[Write]) -> None:
         outcome = self._done(self._write, writes)
         if isinstance(outcome, Written):
-            self._post(self._written, outcome)
+            self._answer(len(writes), self._written, outcome)
         elif isinstance(outcome, StoreDamaged) and len(writes) > 1:
             for write in writes:  # one of them touches what is damaged, and the others do not
                 self._commit([write])
         else:
-            self._post(_fail_writes, writes, outcome)
+            self._answer(len(writes), _fail_writes, writes, outcome)
 
     def _write(self, writes: Sequence[Write]) -> Written:
         durable = any(write.durable for write in writes)
@@ -123,6 +147,14 @@ class Owner:
         except Exception as error:  # an owner that dies would leave every caller waiting
             logger.exception("the owner of %s failed", self._database.path)
             return StoreUnavailable(f"the state store {self._database.path} failed: {type(error).__name__}: {error}")
+
+    def _answer(self, count: int, action: Callable[..., None], *values: Any) -> None:
+        self._post(self._answered, count, action, *values)
+
+    def _answered(self, count: int, action: Callable[..., None], *values: Any) -> None:
+        self._under_way -= count
+        self._crowded = self._under_way > 0 or count > 1
+        action(*values)
 
     def _post(self, action: Callable[..., None], *values: Any) -> None:
         try:

@@ -16,6 +16,9 @@ from arriero.types.errors import Conflict, InvalidInput, LogEnded, StateConflict
 Place = tuple[str, str]
 
 NO_HEAD = Head()
+#: Most changes and bytes of a small commit.
+SMALL_OPS = 16
+SMALL_BYTES = 16 * 1024
 
 
 @dataclass(slots=True)
@@ -25,6 +28,18 @@ class Plan:
     expected: list[tuple[Place, int]] = field(default_factory=list)
     documents: dict[Place, bytes | None] = field(default_factory=dict)
     logs: list[Append | Drop] = field(default_factory=list)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is written in a moment."""
+        if len(self.documents) + len(self.logs) > SMALL_OPS:
+            return False
+        size = sum([len(value) for value in self.documents.values() if value is not None])
+        for op in self.logs:
+            if isinstance(op, Drop):
+                return False
+            size += sum([len(value) for value in op.values])
+        return size <= SMALL_BYTES
 
 
 def plan_of(ops: Sequence[Op]) -> Plan:

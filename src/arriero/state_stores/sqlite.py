@@ -100,6 +100,10 @@ class SqliteStore(StateStore):
     async def commit(self, ops: Sequence[Op], *, durable: bool = True) -> Committed:
         plan = plan_of(ops)
         owner = self._opened()
+        if not durable and (outcome := owner.write_now(plan)) is not None:
+            if isinstance(outcome, Committed):
+                return outcome
+            raise outcome
         answer: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         owner.submit(Write(plan, durable, answer))
         return await answer
@@ -133,7 +137,8 @@ class SqliteStore(StateStore):
         for answer, outcome in written.answers:
             if isinstance(outcome, Committed):
                 self._learn_untouched(group, outcome.heads)
-            settle(answer, outcome)
+            if answer is not None:
+                settle(answer, outcome)
         self._count(written)
 
     def _learn_untouched(self, group: Group, heads: dict[str, Head]) -> None:

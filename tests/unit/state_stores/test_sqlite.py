@@ -13,7 +13,7 @@ import pytest
 
 from arriero.state_stores import SqliteStore, statements
 from arriero.state_stores.base import Append, Committed, Delete, Drop, Head, Op, Put
-from arriero.state_stores.database import RESERVED, Database
+from arriero.state_stores.database import CHECKPOINT, RESERVED, Database
 from arriero.state_stores.plans import plan_of
 from arriero.state_stores.stats import StoreStats
 from arriero.types.errors import AlreadyInUse, ConfigurationError, StateConflict, StoreDamaged, StoreUnavailable
@@ -175,11 +175,78 @@ async def test_only_durable_commits_wait_for_the_disk(store: SqliteStore) -> Non
     assert store.stats.durable_groups == 1
 
 
+# A small commit that waits for no disk
+
+
+def at_once(store: SqliteStore, *ops: Op, durable: bool = False) -> Committed | None:
+    """What a commit gives without any turn of the loop; one that waits for the thread is closed again."""
+    commit = store.commit(list(ops), durable=durable)
+    try:
+        commit.send(None)
+    except StopIteration as done:
+        outcome: Committed = done.value
+        return outcome
+    commit.close()
+    return None
+
+
+async def quiet(store: SqliteStore) -> None:
+    """Return when nothing is under way and the last commits came one by one."""
+    for _ in range(2):
+        await store.commit([])
+
+
+async def test_a_small_commit_is_written_at_once_unless_it_is_to_be_durable(store: SqliteStore, path: Path) -> None:
+    committed = at_once(store, Put("c", "k", b"1"), Append("log", (b"1", b"2")))
+    assert committed is not None
+    assert committed.heads == {"log": Head(2)}
+    with closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT value FROM documents").fetchall() == [(b"1",)]
+    assert store.stats == StoreStats(commits=1, groups=1)
+    await asyncio.sleep(0)
+    assert at_once(store, Put("c", "k", b"2"), durable=True) is None
+    await quiet(store)
+    with pytest.raises(StateConflict):
+        at_once(store, Put("c", "k", b"3", expect=committed.version))
+
+
+async def test_what_is_large_or_comes_together_is_left_to_the_thread(store: SqliteStore) -> None:
+    for ops in ([Put("c", "k", bytes(100_000))], [Put("c", f"{number}", b"1") for number in range(100)], [Drop("log")]):
+        assert at_once(store, *ops) is None
+        await quiet(store)
+    before = store.stats.groups
+    await asyncio.gather(*(store.commit([Put("c", f"{number}", b"1")], durable=False) for number in range(MANY)))
+    assert store.stats.groups - before <= 4
+
+
+async def test_no_commit_is_written_before_those_that_were_asked_for_earlier(store: SqliteStore) -> None:
+    for number in range(MANY):
+        earlier = asyncio.ensure_future(store.commit([Append("log", (b"%d" % number,))]))
+        await asyncio.sleep(0)
+        await store.commit([Append("log", (b"later",))], durable=False)
+        await earlier
+    values = [entry.value for entry in await store.read_log("log", limit=2 * MANY)]
+    assert values == [value for number in range(MANY) for value in (b"%d" % number, b"later")]
+
+
+async def test_a_lock_that_another_program_holds_does_not_hold_the_loop(store: SqliteStore, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.ensure_future(store.commit([Put("c", "k", b"1")], durable=False))
+        await asyncio.wait([waiting], timeout=0)
+        assert not waiting.done()
+        connection.execute("ROLLBACK")
+        assert isinstance(await waiting, Committed)
+
+
 class OpenDatabase(Database):
     """A database that tells what SQLite was told."""
 
     def synchronous(self) -> int:
         return self._number("PRAGMA synchronous")
+
+    def patience(self) -> tuple[int, int]:
+        return self._number("PRAGMA busy_timeout"), self._number("PRAGMA wal_autocheckpoint")
 
     def synced(self) -> int:
         return self._number("SELECT number FROM meta WHERE name = 'synced'")
@@ -199,6 +266,14 @@ def test_the_disk_is_waited_for_as_asked_each_time(database: OpenDatabase) -> No
         database.commit([plan_of([Put("c", "k", b"1")])], durable=durable)
         modes.append(database.synchronous())
     assert modes == [2, 1, 1, 2, 1, 2]
+
+
+def test_only_the_thread_waits_for_other_programs_and_for_the_main_file(database: OpenDatabase) -> None:
+    found = []
+    for at_once in (False, True, True, False):
+        database.commit([plan_of([Put("c", "k", b"1")])], durable=False, at_once=at_once)
+        found.append(database.patience())
+    assert found == [(5000, CHECKPOINT), (0, 0), (0, 0), (5000, CHECKPOINT)]
 
 
 def test_a_durable_commit_of_nothing_still_brings_those_before_it_to_the_disk(database: OpenDatabase) -> None:
