@@ -272,3 +272,11 @@ async def test_many_runs_share_one_client(client: AsyncLlamaDeployClient) -> Non
     sessions = await asyncio.gather(*(client.create_session() for _ in range(20)))
     runs = [session.run("greeting", name=f"{number}") for number, session in enumerate(sessions)]
     assert await asyncio.gather(*runs) == [f"hello {number}" for number in range(20)]
+
+
+async def test_a_timeout_says_that_nobody_works_for_the_service(client: AsyncLlamaDeployClient) -> None:
+    await client.register_service(ServiceDefinition(service_name="away", description="Nobody serves it."))
+    session = await client.create_session()
+    session = AsyncSessionClient(client.control_plane_config, session.session_id, timeout=0.3)
+    with pytest.raises(WaitTimeout, match="no worker of service 'away' is connected"):
+        await session.run("away")

@@ -100,6 +100,15 @@ async def test_a_wrong_setting_of_a_core_is_told_in_a_line() -> None:
     assert "mongodb" in error_of(said)
 
 
+async def test_a_core_and_a_worker_say_in_a_line_that_they_are_ready_and_with_what() -> None:
+    async with Core() as core, Worker(f"{HERE}:shout", core=core, service="shouting", concurrency=3) as worker:
+        assert f"control plane ready at {core.url}; state store {core.state}; " in core.log
+        assert f"message queue SimpleMessageQueue at http://127.0.0.1:{core.queue_port}" in core.log
+        assert f"message queue ready at http://127.0.0.1:{core.queue_port}/" in core.log
+        line = f"service 'shouting' is connected to {core.url} with 3 slots; own routes at {worker.url}\n"
+        assert line in worker.log
+
+
 async def test_functions_and_workflows_are_served_and_a_module_may_be_named(core: Core, tmp_path: Path) -> None:
     (tmp_path / "package").mkdir()
     shutil.copy(HERE, tmp_path / "package" / "flows.py")

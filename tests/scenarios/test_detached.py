@@ -358,7 +358,8 @@ async def test_a_foreign_service_gets_its_task_when_the_queue_is_back(
         ids = [await session.run_nowait("greeting", name=str(number)) for number in range(3)]
         async with Http(plane.url) as http:
             path = f"/sessions/{session.session_id}/tasks/{ids[0]}/result"
-            assert await http.get(f"{path}?wait=0.3") == (202, None)
+            status, pending = await http.get(f"{path}?wait=0.3")
+            assert (status, pending["waiting_for"]) == (202, "no worker of service 'greeting' is connected")
             assert (await http.get("/ready"))[0] == 503
             async with SimpleMessageQueueServer(queue_config), SimpleMessageQueue(queue_config) as own:
                 service = WorkflowService(Greeting(), own, service_name="greeting")

@@ -308,13 +308,15 @@ async def test_a_paused_service_takes_nothing_until_it_goes_on(
         task_id = await session.run_nowait("greeting", name="Ada")
         async with Http(plane.url) as at_plane:
             path = f"/sessions/{session.session_id}/tasks/{task_id}/result"
-            assert await at_plane.get(f"{path}?wait=0.3") == (202, None)
+            pending = {"task_id": task_id, "status": "queued"}
+            assert await at_plane.get(f"{path}?wait=0.3") == (202, pending)
             service.running = True
             assert (await at_plane.get(f"{path}?wait=20"))[1]["result"] == "hello Ada"
             service.running = False
             task_id = await session.run_nowait("greeting", name="Eve")
             path = f"/sessions/{session.session_id}/tasks/{task_id}/result"
-            assert await at_plane.get(f"{path}?wait=0.3") == (202, None)
+            pending = {"task_id": task_id, "status": "queued"}
+            assert await at_plane.get(f"{path}?wait=0.3") == (202, pending)
             service.running = True
             assert (await at_plane.get(f"{path}?wait=20"))[1]["result"] == "hello Eve"
 
@@ -366,7 +368,7 @@ async def test_deregistering_from_the_queue_finishes_what_runs_and_takes_nothing
     task_id = await session.run_nowait("gate")
     async with Http(plane.url) as http:
         answer = await http.get(f"/sessions/{session.session_id}/tasks/{task_id}/result?wait=0.3")
-    assert answer == (202, None)
+    assert (answer[0], answer[1]["status"]) == (202, "queued")
 
 
 async def test_session_state_is_read_and_merged_by_a_service(

@@ -27,12 +27,16 @@ SERVER_FAULT = 500
 
 
 class Ended(msgspec.Struct):
-    """How a task ended: what ``run()`` needs of a ``TaskResult``, read without building the model."""
+    """How a task stands: what ``run()`` needs of a ``TaskResult``, read without building the model.
+
+    One that goes on may say what it waits for.
+    """
 
     task_id: str
     status: TaskStatus = TaskStatus.COMPLETED
     result: str = ""
     error: ErrorInfo | None = None
+    waiting_for: str | None = None
 
     def text(self) -> str:
         """The result, or the error that the end stands for."""
@@ -41,13 +45,8 @@ class Ended(msgspec.Struct):
         raise end_error(self.task_id, self.status, self.error)
 
 
-_ended = msgspec.json.Decoder(Ended | None).decode
-
-
-def read_ended(body: bytes) -> Ended | None:
-    """The end of a task, or None when the answer says that it goes on."""
-    ended = _ended(body)
-    return ended if ended is not None and ended.status.is_end else None
+#: The end of a task, or how it stands; None when nothing more is said than that it goes on.
+read_ended = msgspec.json.Decoder(Ended | None).decode
 
 
 def end_error(task_id: str, status: TaskStatus, error: ErrorInfo | None) -> TaskError:

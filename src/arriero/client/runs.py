@@ -5,6 +5,7 @@ A talk does no I/O, so that the shell, asynchronous or not, is the loop that sen
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator
 from typing import Any
@@ -14,6 +15,11 @@ from arriero.client.answers import Ended
 from arriero.client.trouble import FIRST_PAUSE, LONGEST_PAUSE
 from arriero.types.errors import ControlPlaneUnavailable, WaitTimeout
 from arriero.types.jsonvalue import encode_json
+
+logger = logging.getLogger("arriero.client")
+
+#: The first wait, in seconds: a task that takes longer is looked at, and what it waits for is told.
+FIRST_WAIT = 5.0
 
 Talk = Generator[requests.Request[Ended | None], Ended | None, str]
 
@@ -47,6 +53,8 @@ class Waits:
         """The length of the next wait, and how long to hold it back."""
         now = self._clock()
         wait, pause = self._longest(), self._hold_back(now)
+        if self._asked is None:
+            wait = min(wait, FIRST_WAIT)
         if self._until is not None:
             left = max(0.0, self._until - now)
             pause = min(pause, left)
@@ -73,10 +81,15 @@ def run(
     waits = Waits(limit, longest_wait, clock)
     wait, _ = waits.next()
     request = requests.submit_and_wait(task, wait)
+    told = False
     try:
-        while (ended := (yield request)) is None:
+        while (ended := (yield request)) is None or not ended.status.is_end:
+            reason = ended.waiting_for if ended is not None else None
             if waits.over:
-                raise _timeout(task.task_id, limit)
+                raise _timeout(task.task_id, limit, reason)
+            if reason is not None and not told:
+                logger.warning("Task %s waits: %s.", task.task_id, reason)
+                told = True
             wait, pause = waits.next()
             request = requests.await_end(task.session_id, task.task_id, wait, pause)
     except ControlPlaneUnavailable as error:
@@ -85,9 +98,10 @@ def run(
     return ended.text()
 
 
-def _timeout(task_id: str, limit: float | None) -> WaitTimeout:
+def _timeout(task_id: str, limit: float | None, reason: str | None) -> WaitTimeout:
+    why = f": {reason}" if reason is not None else ""
     return WaitTimeout(
-        f"task {task_id} has no result after {limit:g} s (the client's timeout); that does not "
+        f"task {task_id} has no result after {limit:g} s (the client's timeout){why}; that does not "
         "stop it, and get_task_result() gives its result later",
         task_id=task_id,
     )

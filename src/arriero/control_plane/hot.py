@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
@@ -73,7 +72,7 @@ class Hot:
             task = await self._core.tasks.submit(session_id, submission, trace)
             return 200, _encode(task.id)
         task = await self._core.tasks.run(session_id, submission, trace, wait)
-        return _ended(task, {"task_id": task.id, "status": task.status})
+        return await self._outcome(task)
 
     async def _result(self, scope: Scope, receive: Receive) -> Answer:
         """The result, or null while there is none; with ``?wait=`` as soon as there is one."""
@@ -81,7 +80,18 @@ class Hot:
         params = scope["path_params"]
         task = await self._core.tasks.get(params["session_id"], params["task_id"])
         task = await self._core.tasks.wait(task, wait or 0.0)
-        return _ended(task, None, 200 if wait is None else 202)
+        if wait is None and not task.ended:
+            return 200, b"null"
+        return await self._outcome(task)
+
+    async def _outcome(self, task: TaskRecord) -> Answer:
+        """The result, or what is known of a task that has none yet."""
+        if task.ended:
+            return 200, _encode(result_view(task))
+        task = await self._core.tasks.show(task.session_id, task.id)
+        shown = {"task_id": task.id, "status": task.status}
+        reason = await self._core.waiting_for(task)
+        return 202, _encode(shown if reason is None else shown | {"waiting_for": reason})
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Submission, dict[str, str]]:
         """The task in the body, and the trace in the headers."""
@@ -131,10 +141,6 @@ def _id_for(path: str, key: str) -> str:
     if not 0 < len(key) <= MAX_KEY:
         raise InvalidInput(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
     return id_from(path, key)
-
-
-def _ended(task: TaskRecord, otherwise: Any, status: int = 202) -> Answer:
-    return (200, _encode(result_view(task))) if task.ended else (status, _encode(otherwise))
 
 
 def _wait(scope: Scope, most: float) -> float | None:

@@ -18,6 +18,16 @@ _WAIT = {
     "schema": {"type": "number", "minimum": 0},
 }
 
+_PENDING = {
+    "type": "object",
+    "properties": {
+        "task_id": _TEXT,
+        "status": _TEXT,
+        "waiting_for": {**_TEXT, "description": "Why nobody works on it."},
+    },
+    "required": ["task_id", "status"],
+}
+
 
 def add_hot_routes(app: FastAPI) -> None:
     """Make ``app.openapi`` describe the hot routes beside the others."""
@@ -60,7 +70,7 @@ def _submit(task: dict[str, str], result: dict[str, str]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": _json(task)},
         "responses": {
             "200": {"description": "The task's id, or its result.", "content": _json({"anyOf": [_TEXT, result]})},
-            "202": {"description": "Accepted, and not ready yet.", "content": _json({"type": "object"})},
+            "202": {"description": "Accepted, and not ready yet.", "content": _json(_PENDING)},
             **_errors("404", "409", "413", "422", "503"),
         },
     }
@@ -75,7 +85,7 @@ def _get_result(result: dict[str, str]) -> dict[str, Any]:
         "parameters": [_in_path("session_id"), _in_path("task_id"), _WAIT],
         "responses": {
             "200": {"description": "The result.", "content": _json({"anyOf": [result, {"type": "null"}]})},
-            "202": {"description": "Not ready yet.", "content": _json({"type": "null"})},
+            "202": {"description": "Not ready yet.", "content": _json(_PENDING)},
             **_errors("404", "422"),
         },
     }

@@ -166,7 +166,8 @@ def task_routes(core: Core) -> APIRouter:
     @routes.get("/tasks/{task_id}", response_model=TaskDefinition)
     async def task(session_id: str, task_id: str) -> Response:
         """The task, with its status."""
-        return answer(task_view(await core.tasks.show(session_id, task_id)))
+        record = await core.tasks.show(session_id, task_id)
+        return answer(task_view(record) | {"waiting_for": await core.waiting_for(record)})
 
     @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON)
     async def result_stream(session_id: str, task_id: str) -> Response:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from arriero.core.core import Core
 from arriero.message_queues import SimpleMessageQueueServer
+from arriero.message_queues.backends import label_of
 from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
 from arriero.state_stores import StateStore, open_store
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
+
+logger = logging.getLogger("arriero.control_plane")
 
 DEFAULT_STORE = "sqlite:///.arriero/state.db"
 CONTROL_PLANE_MESSAGE_TYPE = CONTROL_PLANE_NAME
@@ -112,6 +116,7 @@ class ControlPlaneServer:
                 self.config.port = server.port
             async with self, server:
                 self.started.set()
+                self._tell(server.url)
                 try:
                     await asyncio.get_running_loop().create_future()
                 finally:
@@ -119,6 +124,11 @@ class ControlPlaneServer:
         finally:
             self.started.clear()
             sock.close()
+
+    def _tell(self, bound: str) -> None:
+        where = self.url if bound == self.url else f"{self.url}, bound to {bound}"
+        queue = "none" if self._queue_config is None else label_of(self._queue_config())
+        logger.info("control plane ready at %s; state store %s; message queue %s", where, self._store.label, queue)
 
     async def register_to_message_queue(self) -> StartConsumingCallable:
         """Gives the coroutine function that takes messages from the control plane's topic until cancelled."""

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from arriero.core import names
+from arriero.core import names, records
 from arriero.core.claims import Claims
-from arriero.core.items import Items
+from arriero.core.items import Items, item_ids
 from arriero.core.kernel import Kernel
 from arriero.core.links import Links
 from arriero.core.messages import Messages
+from arriero.core.records import TaskRecord
 from arriero.core.rings import Outbox, Rings
 from arriero.core.services import Services
 from arriero.core.sessions import Sessions
@@ -24,6 +25,7 @@ from arriero.orchestrators.base import BaseOrchestrator
 from arriero.state_stores.base import StateStore
 from arriero.types.errors import ArrieroError
 from arriero.types.settings import ControlPlaneConfig
+from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
 
@@ -86,6 +88,18 @@ class Core:
         delay = names.seconds(key) - self.kernel.clock()
         action = self.tasks.expire if kind == "deadline" else self.claims.retry
         self.kernel.agenda.after(delay, kind, name, lambda: action(name))
+
+    async def waiting_for(self, task: TaskRecord) -> str | None:
+        """What keeps a task from being worked on, when nobody is there who could do it."""
+        if self.kernel.store.shared:
+            return None  # workers may be connected to another process
+        for item_id in [] if task.ended else reversed(item_ids(task)):
+            item = await self.kernel.load(records.ITEM, names.ITEMS, item_id)
+            if item is not None and not item.record.ended:
+                service = item.record.service
+                idle = item.record.status is TaskStatus.QUEUED and not self.links.has_links(service)
+                return f"no worker of service {service!r} is connected" if idle else None
+        return None
 
     async def check(self) -> dict[str, str]:
         """What keeps it from accepting tasks, by part; empty when it is ready. Raises nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, ExitStack
 
 from pydantic import BaseModel
@@ -17,6 +18,8 @@ from arriero.message_queues.base import MessageQueue
 from arriero.orchestrators import SimpleOrchestrator, SimpleOrchestratorConfig
 from arriero.types.errors import ConfigurationError
 from arriero.types.settings import ControlPlaneConfig
+
+logger = logging.getLogger("arriero.deploy")
 
 
 async def deploy_core(
@@ -45,6 +48,7 @@ async def deploy_core(
         async with AsyncExitStack() as stack, together() as parts:
             if isinstance(queue, SimpleMessageQueueServer):
                 await _started(queue, parts.create_task(queue.launch_server(), name="message queue"))
+                logger.info("message queue ready at %s", queue.as_config().base_url)
             else:
                 await stack.enter_async_context(queue)
             if server is not None:

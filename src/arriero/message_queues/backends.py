@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -37,6 +38,14 @@ def queue_from_config(config: BaseModel) -> MessageQueue:
     backend = _backend(str(getattr(config, "type", type(config).__name__)))
     queue: MessageQueue = getattr(import_module(backend.module), backend.queue)(config)
     return queue
+
+
+def label_of(config: BaseModel) -> str:
+    """How a log names the queue of a configuration: its kind and address, without what may hold credentials."""
+    kind = type(config).__name__.removesuffix("Config")
+    address = urlsplit(str(getattr(config, "base_url", None) or getattr(config, "url", None) or ""))
+    place = f"{address.scheme}://{address.netloc.rpartition('@')[2]}" if address.netloc else ""
+    return f"{kind} at {place}" if place else kind
 
 
 def config_from_mapping(values: Mapping[str, Any]) -> BaseModel:

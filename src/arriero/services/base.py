@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsumer
 
+
+logger = logging.getLogger("arriero.services")
 
 #: Seconds that a worker gets to connect before the service's own routes are served.
 HEAD_START = 0.5
@@ -369,6 +372,14 @@ class BaseService:
     def _welcomed(self, welcome: Welcome) -> None:
         self.topic_namespace = welcome.topic_namespace
         self.ready.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        options = self.options
+        own = f"; own routes at http://{options.host}:{options.port}" if options.host and options.port else ""
+        where = self._calls.url if self._calls is not None else "its control plane"
+        slots = options.max_concurrent_tasks
+        logger.info("service %r is connected to %s with %d slots%s", self.service_name, where, slots, own)
 
     def _worker_options(self) -> WorkerOptions:
         return WorkerOptions(

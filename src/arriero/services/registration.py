@@ -8,6 +8,7 @@ import msgspec
 
 from arriero.client import requests
 from arriero.client.caller import AsyncCaller
+from arriero.client.trouble import shown
 from arriero.types.errors import UnknownSession
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.services import ServiceDefinition
@@ -22,6 +23,7 @@ class ControlPlaneCalls:
     """Calls to one control plane. Those of the start wait for it as long as it takes: parts start in any order."""
 
     def __init__(self, url: str) -> None:
+        self.url = shown(url)
         self._starting = AsyncCaller(url.rstrip("/"), timeout=None)
         self._caller = AsyncCaller(url.rstrip("/"), timeout=PATIENCE)
 

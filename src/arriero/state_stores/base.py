@@ -112,6 +112,11 @@ class StateStore(ABC):
     #: Whether several processes may use it at once.
     shared: ClassVar[bool] = False
 
+    @property
+    def label(self) -> str:
+        """How a log names the store: never with credentials."""
+        return type(self).__name__
+
     @abstractmethod
     async def open(self) -> Self:
         """Acquire what the store needs; entering it as a context manager does the same."""

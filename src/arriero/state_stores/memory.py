@@ -52,6 +52,10 @@ class MemoryStore(StateStore):
         self._is_open = False
         self._was_closed = False
 
+    @property
+    def label(self) -> str:
+        return "memory: (lost when it ends)"
+
     async def open(self) -> Self:
         if self._was_closed:
             raise StoreUnavailable("the state store was closed; make a new one")

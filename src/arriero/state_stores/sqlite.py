@@ -44,6 +44,10 @@ class SqliteStore(StateStore):
         self._is_open = False
         self._was_closed = False
 
+    @property
+    def label(self) -> str:
+        return f"sqlite:///{self.path}"
+
     async def open(self) -> Self:
         if self._was_closed:
             raise self._unavailable()

@@ -54,6 +54,8 @@ class TaskDefinition(BaseModel):
     attempts: int = 0
     error: dict[str, Any] | None = None
     parent: str | None = None
+    #: Why nobody works on the task: no worker of its service is connected. Known of a single task, not in lists.
+    waiting_for: str | None = None
     created_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None

@@ -47,7 +47,7 @@ async def test_a_run_needs_no_connection(config: ControlPlaneConfig) -> None:
     with nearby.announced(config.url, app):
         assert await AsyncSessionClient(config, "a b").run("svc", name="ü") == "hello"
     (scope,) = app.scopes
-    assert (scope["method"], scope["path"], scope["query_string"]) == ("POST", "/sessions/a b/tasks", b"wait=30")
+    assert (scope["method"], scope["path"], scope["query_string"]) == ("POST", "/sessions/a b/tasks", b"wait=5")
     task = json.loads(app.bodies[0])
     assert json.loads(task["input"]) == {"name": "ü"}
     headers = dict(scope["headers"])

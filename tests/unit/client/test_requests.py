@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arriero.client import requests
+from arriero.client.answers import Ended
 from arriero.client.requests import Request, Submission
 from arriero.types.errors import InvalidInput, ProtocolError
 from arriero.types.ids import id_from
@@ -150,7 +151,7 @@ SESSION = b'{"session_id":"S","task_ids":["T"],"state":{"a":1}}'
         (requests.current_task("S"), b"null", None),
         (requests.get_result("S", "T"), b"null", None),
         (requests.await_end("S", "T", 1), b"null", None),
-        (requests.submit_and_wait(TASK, 1), b'{"task_id":"T","status":"queued"}', None),
+        (requests.submit_and_wait(TASK, 1), b'{"task_id":"T","status":"queued"}', Ended("T", TaskStatus.QUEUED)),
         (requests.list_tasks("S"), b"[]", []),
         (requests.register_service(SERVICE), b"null", None),
         (requests.register_service(SERVICE), b'{"port":8000}', {"port": 8000}),

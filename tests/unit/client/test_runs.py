@@ -42,24 +42,40 @@ def result_of(steps: Steps, ended: Ended | None) -> str:
 def test_a_run_is_one_request_when_its_result_comes_in_time(clock: Clock) -> None:
     steps = talk(clock)
     request = next(steps)
-    assert (request.method, request.target, request.wait) == ("POST", "/sessions/S/tasks?wait=30", 30.0)
+    assert (request.method, request.target, request.wait) == ("POST", "/sessions/S/tasks?wait=5", 5.0)
     assert result_of(steps, Ended("T", result="hello")) == "hello"
 
 
 def test_it_goes_on_waiting_until_its_limit_and_no_longer(clock: Clock) -> None:
     steps = talk(clock, limit=70.0)
     waits = [next(steps).wait]
-    for wait in (30.0, 30.0):
+    for wait in (5.0, 30.0, 30.0):
         clock.now += wait
         waits.append(steps.send(None).wait)
-    clock.now += 10.0
+    clock.now += 5.0
     with pytest.raises(WaitTimeout) as caught:
         steps.send(None)
-    assert waits == [30.0, 30.0, 10.0]
+    assert waits == [5.0, 30.0, 30.0, 5.0]
     for part in ("T", "70 s", "timeout"):
         assert part in str(caught.value)
     assert caught.value.details == {"task_id": "T"}
     assert isinstance(caught.value, TimeoutError)
+
+
+def test_what_the_task_waits_for_is_told_once_and_is_the_reason_of_the_timeout(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    waiting = Ended("T", TaskStatus.QUEUED, waiting_for="no worker of service 'svc' is connected")
+    steps = talk(clock, limit=60.0)
+    next(steps)
+    for wait in (5.0, 30.0):
+        clock.now += wait
+        steps.send(waiting)
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == ("WARNING", f"Task T waits: {waiting.waiting_for}.")
+    clock.now += 30.0
+    with pytest.raises(WaitTimeout, match=r"60 s .*: no worker of service 'svc' is connected; that does not stop it"):
+        steps.send(waiting)
 
 
 def test_without_a_limit_it_waits_for_ever(clock: Clock) -> None:

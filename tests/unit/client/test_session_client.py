@@ -55,7 +55,7 @@ async def test_a_run_is_one_request() -> None:
     async with Plane(hello) as plane:
         assert await session(plane, timeout=120.0).run("svc", name="x", n=1) == "hello"
     (call,) = plane.calls
-    assert (call.method, call.target) == ("POST", "/sessions/S/tasks?wait=30")
+    assert (call.method, call.target) == ("POST", "/sessions/S/tasks?wait=5")
     assert json.loads(call.json["input"]) == {"name": "x", "n": 1}
     assert call.json["service_id"] == "svc"
     assert call.json["session_id"] == "S"
