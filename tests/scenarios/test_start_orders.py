@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from arriero import AsyncLlamaDeployClient, ControlPlaneConfig
 from tests.harness import Process, free_port
 
 SCRIPTS = Path(__file__).parents[2] / "examples" / "three_scripts"
@@ -57,3 +59,40 @@ async def test_ctrl_c_reaches_core_and_worker_at_once_as_in_a_terminal(scripts: 
     assert await scripts["client"].ended(30) == 0
     assert await asyncio.gather(scripts["core"].interrupt(), scripts["worker"].interrupt()) == [0, 0]
     assert "Traceback" not in scripts["core"].log + scripts["worker"].log
+
+
+SEVERAL = """
+import asyncio
+
+from arriero import deploy_core, deploy_function
+
+
+def shout(text: str) -> str:
+    return text.upper()
+
+
+async def gathered():
+    await asyncio.gather(deploy_core(), deploy_function(shout))
+
+
+async def grouped():
+    async with asyncio.TaskGroup() as parts:
+        parts.create_task(deploy_core())
+        parts.create_task(deploy_function(shout))
+
+
+asyncio.run(HOW())
+"""
+
+
+@pytest.mark.parametrize("how", ["gathered", "grouped"])
+async def test_ctrl_c_ends_several_parts_of_one_program_without_a_traceback(tmp_path: Path, how: str) -> None:
+    port = free_port()
+    (tmp_path / "parts.py").write_text(SEVERAL.replace("HOW", how), encoding="utf-8")
+    env = {"CONTROL_PLANE_PORT": str(port), "SIMPLE_MESSAGE_QUEUE_PORT": str(free_port())}
+    async with Process("parts.py", env=env, cwd=tmp_path) as parts:
+        client = AsyncLlamaDeployClient(ControlPlaneConfig(port=port))
+        session = await client.create_session()
+        assert await session.run("shout", text="ready") == "READY"
+        assert await parts.interrupt() == -signal.SIGINT  # as any program that Ctrl-C ends
+        assert parts.log == ""

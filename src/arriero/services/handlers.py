@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from arriero.runtime.arguments import parse_arguments
+from arriero.services.generators import Yields
 from arriero.services.threads import in_thread
 from arriero.types.errors import InvalidInput
 from arriero.types.handling import Handled, HandlerContext
@@ -39,7 +40,10 @@ class WorkflowHandler:
 
 
 class FunctionHandler:
-    """Calls a function with the arguments in the item's input; a plain function runs in a thread."""
+    """Calls a function with the arguments in the item's input; a plain function runs in a thread.
+
+    What a generator yields are events of the stream; see :class:`~arriero.services.generators.Yields`.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -55,9 +59,12 @@ class FunctionHandler:
             self._signature.bind(**arguments)
         except TypeError as error:
             raise InvalidInput(f"{self._name}{self._signature} was called with wrong arguments: {error}") from error
-        if self._is_async:
-            value = await self._function(**arguments)
-        else:
-            value = await in_thread(self._function, **arguments)
+        with Yields(context) as yields:
+            if self._is_async:
+                value = await self._function(**arguments)
+            else:
+                value = await in_thread(lambda: yields.exhaust(self._function(**arguments)))
+            if inspect.isasyncgen(value):
+                value = await yields.exhaust_async(value)
         context.emit({"result": value}, "StopEvent", last=True)
         return Handled(value)
