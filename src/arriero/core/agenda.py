@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
 from typing import Any
 
 from arriero.types.errors import StateConflict, Unavailable
@@ -48,15 +48,9 @@ class Waits:
         self._open: set[asyncio.Timeout] = set()
         self._ended = False
 
-    @asynccontextmanager
-    async def at_most(self, seconds: float | None) -> AsyncIterator[None]:
+    def at_most(self, seconds: float | None) -> Wait:
         """Raises TimeoutError after that many seconds (None: never), and at once when everything is to end."""
-        async with asyncio.timeout(0 if self._ended else seconds) as limit:
-            self._open.add(limit)
-            try:
-                yield
-            finally:
-                self._open.discard(limit)
+        return Wait(self._open, asyncio.timeout(0 if self._ended else seconds))
 
     def end(self) -> None:
         """End all waits, and those that begin later."""
@@ -64,6 +58,26 @@ class Waits:
         for limit in self._open:
             if not limit.expired():
                 limit.reschedule(asyncio.get_running_loop().time())
+
+
+class Wait:
+    """One wait, open for as long as the block that it is entered for."""
+
+    __slots__ = ("_limit", "_open")
+
+    def __init__(self, waits: set[asyncio.Timeout], limit: asyncio.Timeout) -> None:
+        self._open = waits
+        self._limit = limit
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+        self._open.add(self._limit)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._open.discard(self._limit)
+        await self._limit.__aexit__(exc_type, exc, traceback)
 
 
 class Agenda:

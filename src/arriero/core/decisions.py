@@ -12,6 +12,7 @@ from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import TaskRecord
 from arriero.orchestrators.base import get_result_key
+from arriero.orchestrators.simple import SimpleOrchestrator
 from arriero.types.errors import ArrieroError, ErrorInfo
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import TaskDefinition, TaskResult, TaskStatus
@@ -50,7 +51,10 @@ class OrchestratorError(ArrieroError):
 
 
 class Decider:
-    """Asks the orchestrator, with the session's state and the task's own notes put together as one dict."""
+    """Asks the orchestrator, with the session's state and the task's own notes put together as one dict.
+
+    What the simplest one decides is known without asking it, and is decided for almost every task.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -58,11 +62,16 @@ class Decider:
 
     async def begin(self, change: Change, task: TaskRecord) -> Decision:
         """The first orders of a new task."""
+        if type(self._orchestrator) is SimpleOrchestrator:
+            return Decision([Order(task.service)])
         return await self._decide(change, task, None, None)
 
-    async def proceed(self, change: Change, task: TaskRecord, result: TaskResult, verdict: Verdict) -> Decision:
-        """What follows when an item has ended with ``result``, whose stored form is ``verdict``."""
-        return await self._decide(change, task, result, verdict)
+    async def proceed(self, change: Change, task: TaskRecord, verdict: Verdict) -> Decision:
+        """What follows when an item has ended with this verdict."""
+        asked = self._orchestrator
+        if type(asked) is SimpleOrchestrator and asked.final_message_type is None:
+            return Decision(verdict=verdict)
+        return await self._decide(change, task, _result(task, verdict), verdict)
 
     async def _decide(
         self, change: Change, task: TaskRecord, result: TaskResult | None, verdict: Verdict | None
@@ -136,6 +145,16 @@ def _verdict(named: Any, result: TaskResult | None, verdict: Verdict | None) -> 
         error = msgspec.convert(named.error, ErrorInfo) if named.error else None
         return Verdict(named.status, msgspec.Raw(records.encode(value)), error)
     return Verdict(TaskStatus.COMPLETED, msgspec.Raw(records.encode(named)))
+
+
+def _result(task: TaskRecord, verdict: Verdict) -> TaskResult:
+    """What the orchestrator is told of an item."""
+    error = msgspec.to_builtins(verdict.error) if verdict.error else None
+    value = msgspec.json.decode(verdict.value)
+    text = verdict.error.message if verdict.error else ""
+    return TaskResult(
+        task_id=task.id, result=text, value=value, status=verdict.status, error=error, attempts=task.attempts
+    )
 
 
 def _plain(value: Any) -> Any:

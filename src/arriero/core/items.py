@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import random
 
-import msgspec
-
 from arriero.core import names, records
 from arriero.core.decisions import Decider, Decision, OrchestratorError, Order, Verdict, keep_message
 from arriero.core.kernel import Change, Kernel
@@ -14,7 +12,7 @@ from arriero.core.lanes import Lanes
 from arriero.core.records import ItemRecord, Loaded, StreamEntry, TaskRecord
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, ErrorInfo, Unavailable
-from arriero.types.tasks import TaskResult, TaskStatus
+from arriero.types.tasks import TaskStatus
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
@@ -49,7 +47,7 @@ class Items:
         record.attempts = max(record.attempts, item.record.attempt)
         record.started_at = record.started_at or item.record.started_at
         try:
-            decision = await self._decider.proceed(change, record, _result(record, verdict), verdict)
+            decision = await self._decider.proceed(change, record, verdict)
         except Unavailable:
             raise
         except ArrieroError as error:
@@ -173,16 +171,6 @@ def backoff(attempt: int, least: float | None, chance: float | None = None) -> f
     chance = random.random() if chance is None else chance  # noqa: S311  # jitter, not a secret
     delay: float = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(attempt - 1, 16)) * (0.5 + chance / 2)
     return max(delay, least or 0.0)
-
-
-def _result(task: TaskRecord, verdict: Verdict) -> TaskResult:
-    """What the orchestrator is told of an item."""
-    error = msgspec.to_builtins(verdict.error) if verdict.error else None
-    value = msgspec.json.decode(verdict.value)
-    text = verdict.error.message if verdict.error else ""
-    return TaskResult(
-        task_id=task.id, result=text, value=value, status=verdict.status, error=error, attempts=task.attempts
-    )
 
 
 def _told(error: ArrieroError) -> ErrorInfo:

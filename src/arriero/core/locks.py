@@ -8,25 +8,51 @@ between processes the store decides.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 
 class Turns:
     """A lock for each key that exists only while somebody holds it or waits for it."""
 
     def __init__(self) -> None:
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._users: dict[str, int] = {}
+        self._places: dict[str, _Place] = {}
 
-    @asynccontextmanager
-    async def take(self, key: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(key, asyncio.Lock())
-        self._users[key] = self._users.get(key, 0) + 1
+    def take(self, key: str) -> Turn:
+        """The key's turn, for as long as the block that it is entered for."""
+        return Turn(self._places, key)
+
+
+class _Place:
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+class Turn:
+    """An asynchronous context manager; a class, for every task takes several."""
+
+    __slots__ = ("_key", "_place", "_places")
+
+    def __init__(self, places: dict[str, _Place], key: str) -> None:
+        self._places = places
+        self._key = key
+        self._place = places.get(key) or _Place()
+
+    async def __aenter__(self) -> None:
+        self._place = self._places.setdefault(self._key, self._place)
+        self._place.users += 1
         try:
-            async with lock:
-                yield
-        finally:
-            self._users[key] -= 1
-            if not self._users[key]:
-                del self._users[key], self._locks[key]
+            await self._place.lock.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._place.lock.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._place.users -= 1
+        if not self._place.users:
+            del self._places[self._key]

@@ -66,7 +66,7 @@ def check_name(what: str, name: str) -> str:
     """The name itself, when it can be one: 1 to 128 characters, none of them a control character or a slash."""
     if not 0 < len(name) <= LONGEST_NAME:
         raise InvalidInput(f"{what} must have 1 to {LONGEST_NAME} characters")
-    if name in (".", "..") or name != name.strip() or not all(c.isprintable() and c not in "/\\" for c in name):
+    if name in (".", "..") or name != name.strip() or not name.isprintable() or "/" in name or "\\" in name:
         raise InvalidInput(
             f"{what} {name[:40]!r} must be printable, without slashes or outer spaces, and not '.' or '..'"
         )

@@ -12,7 +12,7 @@ from arriero.core.ready import item_of
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, Unavailable
 from arriero.types.messages import ActionTypes, QueueMessage
-from arriero.types.tasks import TaskDefinition, TaskStatus
+from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
 
@@ -157,17 +157,16 @@ class Rings:
     async def _message(self, service: str, item_id: str, *, whole: bool) -> QueueMessage:
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id) if item else None
-        data = {}
+        data: dict[str, object] = {}
         if item is not None and task is not None:
             text = item.record.input if item.record.input is not None else task.record.input
-            definition = TaskDefinition.model_construct(
-                input=text if whole or len(text) <= LARGEST_ON_RING else "",
-                task_id=task.record.id,
-                session_id=task.record.session_id,
-                service_id=service,
-            )
-            names_shown = {"input", "task_id", "session_id", "service_id", "agent_id"}
-            data = definition.model_dump(include=names_shown)
+            data = {
+                "input": text if whole or len(text) <= LARGEST_ON_RING else "",
+                "task_id": task.record.id,
+                "session_id": task.record.session_id,
+                "service_id": service,
+                "agent_id": service,
+            }
         return QueueMessage(type=service, action=ActionTypes.NEW_TASK, data=data)
 
 

@@ -560,7 +560,7 @@ async def test_tasks_of_every_end_leave_nothing_in_memory() -> None:
         assert (link.held, link.numbers, link.lost, link.alone, link.solo) == ({}, {}, {}, None, None)
         await core.links.leave(link)
     kernel = core.kernel
-    assert (kernel.turns._locks, kernel.turns._users) == ({}, {})
+    assert kernel.turns._places == {}
     assert [kind for kind, _ in kernel.agenda._handles if kind != "ring"] == []
     assert set(core.links._by_service) <= {"clock"}
     assert kernel.ready.count("work") <= 1
