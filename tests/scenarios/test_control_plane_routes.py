@@ -1,6 +1,7 @@
 """Every documented route of a control plane, asked in plain HTTP."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -404,3 +405,16 @@ async def test_a_task_that_nobody_can_do_says_so(http: Http, session: str) -> No
     status, pending = await http.post(f"/sessions/{session}/tasks?wait=0.05", task("nobody", task_id="N"))
     assert (status, pending) == (202, {"task_id": "N", "status": "queued", "waiting_for": reason})
     assert (await http.get(f"/sessions/{session}/tasks/N"))[1]["waiting_for"] == reason
+
+
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])
+async def test_a_body_is_json_whatever_the_request_calls_it(http: Http, session: str, content_type: str) -> None:
+    headers = {"Content-Type": content_type}
+    body = b'{"service_name": "listed", "description": "d"}'
+    assert (await http.ask("POST", "/services/register", data=body, headers=headers))[0] == 200
+    assert (await http.get("/services/listed"))[0] == 200
+    data = task("double", '{"x": 2}', task_id="M", session_id=session)
+    message = json.dumps({"type": "control_plane", "action": "new_task", "data": data}).encode()
+    assert await http.ask("POST", "/process_message", data=message, headers=headers) == (200, None)
+    assert (await http.get(f"/sessions/{session}/tasks/M/result?wait=20"))[1]["value"]["doubled"] == 4
+    refused(await http.ask("POST", "/process_message", data=b"a=1", headers=headers), 422, "invalid_input")

@@ -20,6 +20,7 @@ from arriero.control_plane.openapi import add_hot_routes
 from arriero.control_plane.routes import home_routes, service_routes, session_routes, task_routes
 from arriero.core.core import Core
 from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.serving import JSONBodies
 
 
 def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAPI:
@@ -31,6 +32,7 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
     app.add_exception_handler(ArrieroError, _typed)
     app.add_exception_handler(RequestValidationError, _invalid)
     add_hot_routes(app)
+    app.add_middleware(JSONBodies)
     origins = core.kernel.config.cors_origins
     if origins:
         app.add_middleware(

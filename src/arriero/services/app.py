@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from arriero.types.errors import ArrieroError
 from arriero.types.messages import QueueMessage
+from arriero.types.serving import JSONBodies
 
 if TYPE_CHECKING:
     from arriero.services.base import BaseService
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def service_app(service: BaseService) -> FastAPI:
     """``GET /``, ``POST /process_message``, ``GET /health`` and ``GET /ready``."""
     app = FastAPI(title=service.service_name, version=importlib.metadata.version("arriero"))
+    app.add_middleware(JSONBodies)
 
     @app.get("/")
     async def home() -> dict[str, str]:

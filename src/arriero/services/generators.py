@@ -50,7 +50,7 @@ class Yields:
                     return None
                 last = yielded
 
-    async def exhaust_async(self, generator: AsyncGenerator[Any, None]) -> Any:
+    async def exhaust_async(self, generator: AsyncGenerator[Any, Any]) -> Any:
         """The result of an asynchronous generator."""
         last = None
         async with aclosing(generator):

@@ -43,6 +43,16 @@ def message(number: int = 0, **fields: Any) -> dict[str, Any]:
     return QueueMessage(data={"number": number}, **fields).model_dump(mode="json")
 
 
+@pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/json"])
+async def test_a_body_is_json_whatever_the_request_calls_it(http: aiohttp.ClientSession, content_type: str) -> None:
+    await post(http, "/topics/t")
+    body = json.dumps(message(7)).encode()
+    async with http.post("/messages/t", data=body, headers={"Content-Type": content_type}) as answer:
+        assert answer.status == 200
+    _, got = await get(http, "/messages/t")
+    assert got["data"] == {"number": 7}
+
+
 class Service:
     """A process that takes messages at a URL, and answers with the statuses that it is given, then 200."""
 

@@ -139,7 +139,7 @@ async def test_an_event_that_is_refused_fails_the_task() -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise PayloadTooLarge("too large")
 
-    context.emit = refuse  # type: ignore[method-assign]
+    context.emit = refuse  # type: ignore[method-assign]  # the worker that refuses
     with pytest.raises(PayloadTooLarge):
         await FunctionHandler(falling_off).handle(context)
 

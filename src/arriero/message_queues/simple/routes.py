@@ -19,6 +19,7 @@ from arriero.message_queues.simple.peer import Peer
 from arriero.message_queues.simple.pushing import Pushers
 from arriero.types.errors import ArrieroError, InvalidInput, NotFound
 from arriero.types.messages import QueueMessage
+from arriero.types.serving import JSONBodies
 
 
 def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
@@ -40,6 +41,7 @@ def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
     app.include_router(_consumers(pushers))
     app.include_router(_publishing(queue))
     app.include_router(_topics(queue))
+    app.add_middleware(JSONBodies)
     app.add_exception_handler(ArrieroError, _answer_error)
     app.add_exception_handler(RequestValidationError, keep_unreadable)
 
