@@ -1,0 +1,5 @@
+"""The documented place of the control plane's settings."""
+
+from arriero.types.settings import ControlPlaneConfig
+
+__all__ = ["ControlPlaneConfig"]
