@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -113,9 +113,14 @@ class Http:
 
     async def ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
         """The status, and the body read as JSON."""
+        status, _, body = await self.whole(method, path, **options)
+        return status, body
+
+    async def whole(self, method: str, path: str, **options: Any) -> tuple[int, Mapping[str, str], Any]:
+        """The same with the headers between."""
         async with self._session.request(method, self.url + path, **options) as response:
             assert response.content_type == "application/json", await response.text()
-            return response.status, json.loads(await response.read())
+            return response.status, response.headers, json.loads(await response.read())
 
     def stream(self, path: str, **options: Any) -> Any:
         """A response to be read as it comes, as a context manager."""

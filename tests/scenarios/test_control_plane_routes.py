@@ -127,15 +127,16 @@ async def test_other_origins_may_ask_when_they_are_named(tmp_path: Path) -> None
 
 async def test_a_service_is_registered_looked_up_listed_and_deat_work(http: Http) -> None:
     definition = {"service_name": "new one", "description": "d", "prompt": [], "host": "127.0.0.1", "port": 8002}
+    shown = {**definition, "max_queue": None}
     status, config = await http.post("/services/register", definition)
     assert status == 200
     has_shape(config, shapes.CONTROL_PLANE_CONFIG)
-    assert await http.get("/services/new%20one") == (200, definition)
+    assert await http.get("/services/new%20one") == (200, shown)
 
     status, services = await http.get("/services")
     assert status == 200
     assert set(services) == {"double", "gate", "counting", "failing", "new one"}
-    assert services["new one"] == definition
+    assert services["new one"] == shown
     assert has_shape(services["double"], shapes.SERVICE)["description"] == "It doubles."
 
     assert await http.post("/services/deregister?service_name=new%20one") == (200, None)
@@ -146,7 +147,8 @@ async def test_registering_again_replaces_the_definition(http: Http) -> None:
     await http.post("/services/register", {"service_name": "s", "description": "before"})
     await http.post("/services/register", {"service_name": "s", "description": "after", "host": "h", "port": 1})
     _, service = await http.get("/services/s")
-    assert service == {"service_name": "s", "description": "after", "prompt": [], "host": "h", "port": 1}
+    after = {"service_name": "s", "description": "after", "prompt": [], "host": "h", "port": 1, "max_queue": None}
+    assert service == after
 
 
 async def test_a_prompt_comes_back_as_documented(http: Http) -> None:

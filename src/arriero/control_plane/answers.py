@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response
@@ -14,6 +15,8 @@ from arriero.types.tasks import TaskStatus
 _encode = msgspec.json.Encoder().encode
 
 
+#: The header that says how a list goes on: what to ask for as ``after``, percent-encoded as in a query.
+NEXT = "X-Next-After"
 #: Statuses that say when to come again.
 LATER = (429, 503)
 
@@ -40,6 +43,12 @@ class ResultView(msgspec.Struct, kw_only=True):
 def answer(value: Any, status: int = 200) -> Response:
     """Any value of ours as JSON."""
     return JSONBytes(_encode(value), status)
+
+
+def page(value: Any, after: str | None) -> Response:
+    """A list that goes on behind ``after``, or ends here."""
+    headers = {} if after is None else {NEXT: quote(after)}
+    return JSONBytes(_encode(value), 200, headers)
 
 
 def error_bytes(error: ArrieroError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:

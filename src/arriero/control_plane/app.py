@@ -40,7 +40,7 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
             allow_origins=origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent", "tracestate"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", "X-Next-After"],
         )
     return app
 

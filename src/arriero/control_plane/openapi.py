@@ -71,7 +71,7 @@ def _submit(task: dict[str, str], result: dict[str, str]) -> dict[str, Any]:
         "responses": {
             "200": {"description": "The task's id, or its result.", "content": _json({"anyOf": [_TEXT, result]})},
             "202": {"description": "Accepted, and not ready yet.", "content": _json(_PENDING)},
-            **_errors("404", "409", "413", "422", "503"),
+            **_errors("404", "409", "413", "422", "429", "503"),
         },
     }
 

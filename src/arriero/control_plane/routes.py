@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from arriero.control_plane.answers import answer, task_view
+from arriero.control_plane.answers import answer, page, task_view
 from arriero.control_plane.bodies import parse, read_body
 from arriero.control_plane.hot import MAX_KEY
 from arriero.control_plane.streaming import cursor, ndjson, server_sent
 from arriero.core.core import Core
+from arriero.core.listing import MOST
 from arriero.core.services import from_definition, to_definition
 from arriero.core.tasks import MAX_INPUT
 from arriero.types.errors import InvalidInput, Unavailable
@@ -27,6 +28,9 @@ from arriero.types.tasks import SessionDefinition, TaskDefinition
 _new_session = msgspec.json.Decoder(dict[str, Any])
 _state = msgspec.json.Decoder(dict[str, Any])
 SMALL = 64 * 1024
+#: How many entries of a list are wanted, and the cursor behind which it goes on.
+Limit = Annotated[int, Query(ge=1, le=MOST)]
+After = Annotated[str, Query(max_length=512)]
 
 
 class NDJSON(StreamingResponse):
@@ -122,13 +126,16 @@ def session_routes(core: Core) -> APIRouter:
             raise InvalidInput("session_id must be text")
         return await core.sessions.create(wanted, idempotency_key)
 
-    @routes.get("")
-    async def sessions() -> dict[str, SessionDefinition]:
-        return {session_id: await _session(core, session_id) for session_id in await core.sessions.ids()}
+    @routes.get("", response_model=dict[str, SessionDefinition])
+    async def sessions(limit: Limit = MOST, after: After = "") -> Response:
+        """The sessions by their ids; when there are more, ``X-Next-After`` says what to ask for as ``after``."""
+        views, following = await core.listing.sessions(after, limit)
+        return page({view.session_id: view for view in views}, following)
 
-    @routes.get("/{session_id}")
-    async def session(session_id: str) -> SessionDefinition:
-        return await _session(core, session_id)
+    @routes.get("/{session_id}", response_model=SessionDefinition)
+    async def session(session_id: str) -> Response:
+        """The session with its newest 10,000 tasks and its state."""
+        return answer(await core.listing.session(session_id))
 
     @routes.post("/{session_id}/delete")
     async def delete(session_id: str) -> None:
@@ -153,15 +160,16 @@ def task_routes(core: Core) -> APIRouter:
     routes = APIRouter(prefix="/sessions/{session_id}", tags=["tasks"])
 
     @routes.get("/tasks", response_model=list[TaskDefinition])
-    async def tasks(session_id: str) -> Response:
-        """The session's tasks in the order of submission."""
-        return answer([task_view(task) for task in await core.tasks.of_session(session_id)])
+    async def tasks(session_id: str, limit: Limit = MOST, after: After = "") -> Response:
+        """The session's tasks in the order of submission; ``X-Next-After`` as for sessions."""
+        shown, following = await core.listing.tasks(session_id, after, limit)
+        return page([task_view(task) for task in shown], following)
 
     @routes.get("/current_task", response_model=TaskDefinition | None)
     async def current_task(session_id: str) -> Response:
         """The task that was submitted last, or null."""
-        ids = await core.tasks.ids_of(session_id)
-        return answer(task_view(await core.tasks.show(session_id, ids[-1])) if ids else None)
+        newest = await core.listing.newest(session_id)
+        return answer(task_view(newest) if newest is not None else None)
 
     @routes.get("/tasks/{task_id}", response_model=TaskDefinition)
     async def task(session_id: str, task_id: str) -> Response:
@@ -190,8 +198,3 @@ def shown(config: BaseModel) -> dict[str, Any]:
 
 
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-
-
-async def _session(core: Core, session_id: str) -> SessionDefinition:
-    state = await core.sessions.state(session_id)
-    return SessionDefinition(session_id=session_id, task_ids=await core.tasks.ids_of(session_id), state=state)

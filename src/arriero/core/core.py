@@ -13,8 +13,10 @@ from arriero.core.claims import Claims
 from arriero.core.items import Items, item_ids
 from arriero.core.kernel import Kernel
 from arriero.core.links import Links
+from arriero.core.listing import Listing
 from arriero.core.messages import Messages
 from arriero.core.records import TaskRecord
+from arriero.core.retention import Retention
 from arriero.core.rings import Outbox, Rings
 from arriero.core.services import Services
 from arriero.core.sessions import Sessions
@@ -31,7 +33,8 @@ logger = logging.getLogger("arriero.core")
 
 
 class Core:
-    """The use cases: ``sessions``, ``services``, ``tasks``, ``streams``, ``links``, ``claims``, ``messages``.
+    """The use cases: ``sessions``, ``services``, ``tasks``, ``streams``, ``links``, ``claims``, ``messages``; and
+    ``listing``, which shows what there is.
 
     It does not own the store and the queue it is given; whoever made them closes them, after it.
     """
@@ -49,23 +52,27 @@ class Core:
         self.items = Items(self.kernel, self.services)
         self.tasks = Tasks(self.kernel, self.services, self.items)
         self.sessions = Sessions(self.kernel, self.tasks)
+        self.listing = Listing(self.kernel, self.sessions, self.tasks)
         self.streams = Streams(self.kernel)
         self.links = Links(self.kernel, self.services, self.items)
         self.claims = Claims(self.kernel, self.links, self.items)
         self.messages = Messages(self.kernel, self.sessions, self.tasks, self.items)
         self.rings = Rings(self.kernel, self.links, self.services)
         self.outbox = Outbox(self.kernel)
+        self.retention = Retention(self.kernel)
         self.started = False
 
     async def start(self) -> Self:
         """Take up what an earlier run left: services, deadlines, retries, workers, ready items."""
         await self.services.load()
+        await self.kernel.backlog.recover(self.services.list())
         self.rings.start()
         await self._recover_timers()
         await self.links.recover()
         for service in self.services.list():
             await self.rings.recover(service)
         await self.outbox.recover()
+        self.retention.start()
         self.started = True
         return self
 

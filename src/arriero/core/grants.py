@@ -156,7 +156,7 @@ class Grants:
             item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         except StoreDamaged:
             logger.exception("item %s cannot be claimed", item_id)
-            change.delete(names.ready(link.service), key)
+            self._bury(change, link.service, key)
             return None
         if item is None or not _is_ready(item.record):
             change.expect(names.ITEMS, item_id, item.version if item else 0)
@@ -171,8 +171,12 @@ class Grants:
             return await self._filled(item)
         except (StoreDamaged, UnknownTask):
             logger.exception("item %s cannot be claimed", item.id)
-            change.delete(names.ready(item.service), key)
+            self._bury(change, item.service, key)
             return None
+
+    def _bury(self, change: Change, service: str, key: str) -> None:
+        change.delete(names.ready(service), key)
+        change.count(service, -1)
 
     async def _filled(self, item: ItemRecord) -> Grant:
         task = await self._kernel.load(records.TASK, names.TASKS, item.task_id)

@@ -74,7 +74,7 @@ class Items:
         self._unhold(change, record)
         if record.status is TaskStatus.QUEUED and record.retry_at is None and not record.place:
             change.unready(record)
-        self._drop_timer(change, record.retry_at, "retry", record.id)
+        self._drop_retry(change, record)
         await self._lanes.leave(change, record)
         record.status = status
         change.put(names.ITEMS, record.id, record, expect=item.version)
@@ -98,12 +98,13 @@ class Items:
         record.worker_id, record.token = "", ""
         record.retry_at = self._kernel.clock() + delay
         change.put(names.TIMERS, names.timer_key(record.retry_at, "retry", record.id), record.id)
+        change.count(record.service, 1)
         change.put(names.ITEMS, record.id, record, expect=item.version)
         return delay
 
     def retry_now(self, change: Change, item: Loaded[ItemRecord]) -> None:
         """The delay has passed."""
-        self._drop_timer(change, item.record.retry_at, "retry", item.record.id)
+        self._drop_retry(change, item.record)
         item.record.retry_at = None
         change.put(names.ITEMS, item.record.id, item.record, expect=item.version)
         change.make_ready(item.record)
@@ -115,6 +116,8 @@ class Items:
         task.open = 0
         end = StreamEntry(kind="end", at=task.finished_at, status=task.status, error=task.error)
         change.append(names.stream_log(task.id), end, end=True)
+        change.put(names.FINISHED, names.dated_key(task.finished_at, task.id), None)
+        change.after.append(self._kernel.on_finished)
         self._drop_timer(change, task.deadline_at, "deadline", task.id)
         for number, message in enumerate(closing.closing if closing else []):
             namespace = self._kernel.config.topic_namespace
@@ -154,6 +157,11 @@ class Items:
     def _unhold(self, change: Change, item: ItemRecord) -> None:
         if item.worker_id:
             change.delete(names.held(item.worker_id), item.id)
+
+    def _drop_retry(self, change: Change, item: ItemRecord) -> None:
+        if item.retry_at is not None:
+            self._drop_timer(change, item.retry_at, "retry", item.id)
+            change.count(item.service, -1)
 
     def _drop_timer(self, change: Change, at: float | None, kind: str, item_id: str) -> None:
         if at is not None:

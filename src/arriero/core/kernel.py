@@ -12,6 +12,7 @@ import msgspec
 
 from arriero.core import names, records
 from arriero.core.agenda import Agenda, Background, Waits
+from arriero.core.backlog import Backlog
 from arriero.core.locks import Turns
 from arriero.core.ready import ReadyIndex
 from arriero.core.records import Codec, Loaded
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 logger = logging.getLogger("arriero.core")
 
+#: The least time between two ticks, in seconds: two microseconds, since moments are told in whole ones.
+TICK = 2e-6
+
 
 class Change:
     """One commit in the making, and what is to follow when it stands."""
@@ -36,6 +40,8 @@ class Change:
         self.gone: list[tuple[str, str]] = []
         self.after: list[Callable[[], None]] = []
         self.lanes: dict[str, records.Loaded[records.LaneRecord]] = {}
+        #: By how many more items of each service are queued, whether ready, behind another, or awaiting a retry.
+        self.queued: dict[str, int] = {}
 
     def put(self, collection: str, key: str, record: object, expect: int | None = None) -> None:
         self.ops.append(Put(collection, key, records.encode(record), expect))
@@ -57,16 +63,22 @@ class Change:
         key = names.ready_key(item.created_at, item.id)
         self.ops.append(Put(names.ready(item.service), key, b"null"))
         self.ready.append((item.service, key))
+        self.count(item.service, 1)
 
     def unready(self, item: records.ItemRecord) -> None:
         key = names.ready_key(item.created_at, item.id)
         self.delete(names.ready(item.service), key)
         self.gone.append((item.service, key))
+        self.count(item.service, -1)
+
+    def count(self, service: str, by: int) -> None:
+        self.queued[service] = self.queued.get(service, 0) + by
 
 
 class Kernel:
     """The parts, held together. ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new
-    task with a deadline, ``on_outbox`` of each kept message, ``on_stop`` of each item that was ended from outside.
+    task with a deadline, ``on_outbox`` of each kept message, ``on_stop`` of each item that was ended from outside,
+    ``on_finished`` of each end of a task.
     """
 
     def __init__(
@@ -89,11 +101,19 @@ class Kernel:
         self.waits = Waits()
         self.turns = Turns()
         self.ready = ReadyIndex(store)
+        self.backlog = Backlog(store, clock)
+        self._tick = 0.0
         self.on_ready: Callable[[str, str], None] = _nobody
         self.on_claim: Callable[[str], None] = _nobody
         self.on_deadline: Callable[[records.TaskRecord], None] = _nobody
         self.on_outbox: Callable[[str], None] = _nobody
         self.on_stop: Callable[[records.ItemRecord, str], None] = _nobody
+        self.on_finished: Callable[[], None] = _nobody
+
+    def tick(self) -> float:
+        """The time now, later than that of every call before: what is kept in its order stands in that of the calls."""
+        self._tick = max(self.clock(), self._tick + TICK)
+        return self._tick
 
     async def load(self, codec: Codec[T], collection: str, key: str) -> Loaded[T] | None:
         """A record and its version; :class:`StoreDamaged` names the one that cannot be read."""
@@ -105,6 +125,7 @@ class Kernel:
     async def apply(self, change: Change, *, durable: bool = True) -> Committed:
         """Commit, then do what follows."""
         committed = await self.store.commit(change.ops, durable=durable)
+        self.backlog.add(change.queued)
         for service, key in change.gone:
             self.ready.drop(service, key)
         for service, key in change.ready:

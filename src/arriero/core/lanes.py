@@ -17,7 +17,10 @@ PAGE = 16
 
 
 class Lanes:
-    """Items enter a lane when they are ordered and leave it when they end. Callers hold the session's turn."""
+    """Items enter a lane when they are ordered and leave it when they end. Callers hold the session's turn.
+
+    A lane that nobody is in is not stored, so that those in use can be counted.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -35,6 +38,7 @@ class Lanes:
             lane.record.queued += 1
             item.place = lane.record.queued
             change.put(names.lane_queue(_key(item)), _place(item.place), item.id)
+            change.count(item.service, 1)
         change.put(names.LANES, _key(item), lane.record, expect=lane.version)
 
     async def leave(self, change: Change, item: ItemRecord) -> None:
@@ -51,7 +55,12 @@ class Lanes:
         elif item.place:
             lane.record.taken += 1
             change.delete(names.lane_queue(_key(item)), _place(item.place))
-        change.put(names.LANES, _key(item), lane.record, expect=lane.version)
+            change.count(item.service, -1)
+        if lane.record.is_empty:
+            change.expect(names.LANES, _key(item), lane.version)
+            change.delete(names.LANES, _key(item))
+        else:
+            change.put(names.LANES, _key(item), lane.record, expect=lane.version)
 
     async def _advance(self, change: Change, item: ItemRecord, lane: LaneRecord) -> None:
         queue, after = names.lane_queue(_key(item)), ""
@@ -61,6 +70,7 @@ class Lanes:
                 if document.key in left:
                     continue
                 change.delete(queue, document.key)
+                change.count(item.service, -1)
                 lane.taken += 1
                 follower = await self._follower(document.value)
                 if follower is not None:

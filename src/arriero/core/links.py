@@ -316,4 +316,5 @@ def _service(hello: Hello) -> ServiceRecord:
         port=hello.port,
         parallel=hello.parallel,
         linked=True,
+        max_queue=hello.max_queue,
     )

@@ -14,12 +14,14 @@ CONTEXTS = "contexts"
 WORKERS = "workers"
 TIMERS = "timers"
 OUTBOX = "outbox"
+FINISHED = "finished"
 
 LONGEST_NAME = 128
 
 
-def session_log(session_id: str) -> str:
-    return f"session/{session_id}"
+def tasks_of(session_id: str) -> str:
+    """The collection that lists a session's tasks, by the moment of their submission."""
+    return f"tasks/{session_id}"
 
 
 def stream_log(task_id: str) -> str:
@@ -56,6 +58,16 @@ def seconds(key: str) -> float:
 
 def ready_key(at: float, item_id: str) -> str:
     return f"{moment(at)}/{item_id}"
+
+
+def dated_key(at: float, task_id: str) -> str:
+    """The key of a task in a list by time."""
+    return f"{moment(at)}/{task_id}"
+
+
+def dated(key: str) -> str:
+    """The task that a dated key names."""
+    return key.split("/", 1)[1]
 
 
 def timer_key(at: float, kind: str, item_id: str) -> str:

@@ -84,6 +84,10 @@ class LaneRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     def waiting(self) -> int:
         return self.queued - self.taken
 
+    @property
+    def is_empty(self) -> bool:
+        return self.head is None and self.waiting <= 0
+
 
 class SessionRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     created_at: float
@@ -99,6 +103,7 @@ class ServiceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     port: int | None = None
     parallel: bool = False
     linked: bool = False
+    max_queue: int | None = None
 
 
 class WorkerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

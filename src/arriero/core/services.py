@@ -86,6 +86,12 @@ class Services:
         known = self._known.get(name)
         return known is not None and known.linked
 
+    def max_queue(self, name: str) -> int | None:
+        """How many items of the service may be queued; None for any number."""
+        known = self._known.get(name)
+        own = known.max_queue if known is not None else None
+        return own if own is not None else self._kernel.config.max_queue
+
     def list(self) -> dict[str, ServiceRecord]:
         return dict(sorted(self._known.items()))
 
@@ -131,6 +137,7 @@ def to_definition(record: ServiceRecord) -> ServiceDefinition:
         prompt=[ChatMessage.model_validate(turn) for turn in record.prompt],
         host=record.host,
         port=record.port,
+        max_queue=record.max_queue,
     )
 
 
@@ -142,4 +149,5 @@ def from_definition(definition: ServiceDefinition) -> ServiceRecord:
         prompt=[turn.model_dump(mode="json") for turn in definition.prompt],
         host=definition.host,
         port=definition.port,
+        max_queue=definition.max_queue,
     )

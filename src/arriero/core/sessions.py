@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from arriero.core import names, records
-from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import SessionRecord
+from arriero.core.removal import Removal
 from arriero.core.tasks import TRIES, Tasks
 from arriero.types.errors import StateConflict, UnknownSession
 from arriero.types.ids import generate_id, id_from
@@ -22,6 +22,7 @@ class Sessions:
     def __init__(self, kernel: Kernel, tasks: Tasks) -> None:
         self._kernel = kernel
         self._tasks = tasks
+        self._removal = Removal(kernel)
 
     async def create(self, session_id: str | None = None, key: str | None = None) -> str:
         """A new session; the same id or idempotency key gives the same one again."""
@@ -41,17 +42,12 @@ class Sessions:
         if await self._kernel.store.get(names.SESSIONS, session_id) is None:
             raise UnknownSession(f"there is no session {session_id[:80]!r}; POST /sessions/create makes one")
 
-    async def ids(self) -> list[str]:
-        """All sessions."""
-        ids: list[str] = []
-        after = ""
-        while page := await self._kernel.store.scan(names.SESSIONS, after, 1000):
-            ids += [document.key for document in page]
-            after = page[-1].key
-        return ids
-
     async def state(self, session_id: str) -> dict[str, Any]:
         await self.require(session_id)
+        return await self.kept_state(session_id)
+
+    async def kept_state(self, session_id: str) -> dict[str, Any]:
+        """The state of a session that is there."""
         loaded = await self._kernel.load(records.STATE, names.STATES, session_id)
         return loaded.record if loaded else {}
 
@@ -73,39 +69,33 @@ class Sessions:
 
     async def delete(self, session_id: str) -> None:
         """Remove the session with its tasks; open ones are cancelled first, those that come meanwhile too."""
-        ended = 0
+        await self.require(session_id)
         while True:
-            ids = await self._tasks.ids_of(session_id)
-            for task_id in ids[ended:]:
-                await self._tasks.cancel(session_id, task_id, "its session was deleted")
+            await self._cancel_all(session_id)
             async with self._kernel.turns.take(session_id):
-                if len(await self._tasks.ids_of(session_id)) == len(ids):
-                    return await self._remove(session_id, ids)
-            ended = len(ids)
+                if await self._remove(session_id):
+                    return
 
-    async def _remove(self, session_id: str, ids: list[str]) -> None:
-        for start in range(0, len(ids), BATCH):
+    async def _cancel_all(self, session_id: str) -> None:
+        after = ""
+        while page := await self._kernel.store.scan(names.tasks_of(session_id), after, BATCH):
+            for document in page:
+                await self._tasks.cancel(session_id, names.dated(document.key), "its session was deleted")
+            after = page[-1].key
+
+    async def _remove(self, session_id: str) -> bool:
+        """Whether all of it is gone; an open task stops that."""
+        while page := await self._kernel.store.scan(names.tasks_of(session_id), limit=BATCH):
             change = Change()
-            for task_id in ids[start : start + BATCH]:
-                await self._forget(change, task_id)
+            for document in page:
+                if not await self._removal.put(change, session_id, document.key):
+                    return False
             await self._kernel.apply(change)
         change = Change()
+        for collection in (names.LANES, names.CONTEXTS):
+            for key in await self._removal.keys_under(collection, names.lane(session_id, "")):
+                change.delete(collection, key)
         change.delete(names.SESSIONS, session_id)
         change.delete(names.STATES, session_id)
-        change.drop(names.session_log(session_id))
         await self._kernel.apply(change)
-
-    async def _forget(self, change: Change, task_id: str) -> None:
-        loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
-        if loaded is None:
-            return
-        change.expect(names.TASKS, task_id, loaded.version)
-        for item_id in item_ids(loaded.record):
-            item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
-            if item is not None:
-                lane = names.lane(item.record.session_id, item.record.service)
-                change.delete(names.LANES, lane)
-                change.delete(names.CONTEXTS, lane)
-            change.delete(names.ITEMS, item_id)
-        change.delete(names.TASKS, task_id)
-        change.drop(names.stream_log(task_id))
+        return True

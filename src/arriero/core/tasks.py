@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Iterable
 from contextlib import aclosing
 
 import msgspec
@@ -18,6 +20,7 @@ from arriero.types.errors import (
     ErrorInfo,
     InvalidInput,
     PayloadTooLarge,
+    QueueFull,
     StateConflict,
     TaskConflict,
     UnknownSession,
@@ -93,11 +96,13 @@ class Tasks:
                 await self._require_session(session_id)
                 try:
                     return await self._open(record, durable=durable)
-                except StateConflict:
+                except (StateConflict, QueueFull) as error:
                     there = await self._kernel.load(records.TASK, names.TASKS, record.id)
                     if there is not None:
                         await self._kernel.store.commit((), durable=durable)
                         return _same(there.record, record)
+                    if isinstance(error, QueueFull):
+                        raise
         raise StateConflict(f"task {record.id!r} could not be stored for all the changes to its session; try again")
 
     async def get(self, session_id: str | None, task_id: str) -> TaskRecord:
@@ -110,7 +115,7 @@ class Tasks:
             raise UnknownTask(f"there is no task {task_id[:80]!r}{where}; GET /sessions/<session>/tasks lists them")
         return loaded.record
 
-    async def show(self, session_id: str, task_id: str) -> TaskRecord:
+    async def show(self, session_id: str | None, task_id: str) -> TaskRecord:
         """The task with its status as of its items."""
         record = await self.get(session_id, task_id)
         if not record.ended:
@@ -132,18 +137,16 @@ class Tasks:
             return record
         return await self.get(None, record.id)
 
-    async def ids_of(self, session_id: str) -> list[str]:
-        """The session's tasks in the order of submission."""
-        await self._require_session(session_id)
-        ids: list[str] = []
-        after = 0
-        while page := await self._kernel.store.read_log(names.session_log(session_id), after, 1000):
-            ids += [records.TEXT.decode(entry.value) for entry in page]
-            after = page[-1].seq
-        return ids
+    async def show_all(self, keys: Iterable[str]) -> list[TaskRecord]:
+        """The tasks that those keys of a session's list name, without those that were removed meanwhile."""
+        shown = await asyncio.gather(*(self._shown(names.dated(key)) for key in keys))
+        return [task for task in shown if task is not None]
 
-    async def of_session(self, session_id: str) -> list[TaskRecord]:
-        return [await self.show(session_id, task_id) for task_id in await self.ids_of(session_id)]
+    async def _shown(self, task_id: str) -> TaskRecord | None:
+        try:
+            return await self.show(None, task_id)
+        except UnknownTask:
+            return None
 
     async def expire(self, task_id: str) -> None:
         """End the task whose deadline has passed."""
@@ -189,11 +192,12 @@ class Tasks:
         await self._kernel.apply(change)
 
     async def _open(self, record: TaskRecord, *, durable: bool) -> TaskRecord:
-        task = msgspec.structs.replace(record)
+        task = msgspec.structs.replace(record, created_at=self._kernel.tick())
         change = Change()
         await self._items.begin(change, task)
-        change.append(names.session_log(task.session_id), task.id)
-        await self._kernel.apply(change, durable=durable)
+        change.put(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id), None)
+        with self._kernel.backlog.room(change.queued, self._services.max_queue):
+            await self._kernel.apply(change, durable=durable)
         return task
 
     async def _ended(self, task_id: str) -> None:

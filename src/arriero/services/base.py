@@ -51,6 +51,7 @@ class ServiceOptions:
     max_concurrent_tasks: int = 8
     raise_exceptions: bool = False
     session_concurrency: str = "ordered"
+    max_queue: int | None = None
     #: Seconds that running items get to end when the service is stopped.
     drain: float = 10.0
 
@@ -136,6 +137,7 @@ class BaseService:
             description=self.options.description,
             host=self.options.host,
             port=self.options.port,
+            max_queue=self.options.max_queue,
         )
 
     @property
@@ -389,6 +391,7 @@ class BaseService:
             host=self.options.host,
             port=self.options.port,
             parallel=self.options.session_concurrency == "parallel",
+            max_queue=self.options.max_queue,
         )
 
     def _control_plane(self) -> ControlPlaneCalls:

@@ -7,13 +7,16 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from arriero.types.services import LARGEST_QUEUE
+
 
 class WorkflowServiceConfig(BaseSettings):
     """How a workflow is served; environment prefixes ``LLAMA_DEPLOY_WF_SERVICE_`` and ``WORKFLOW_SERVICE_``.
 
     ``internal_host`` and ``internal_port`` override what is bound. ``step_interval`` is accepted and has no effect.
     ``session_concurrency``: ``ordered`` runs the tasks of a session one after another, ``parallel`` at once, without
-    saving what they leave in the session's context.
+    saving what they leave in the session's context. ``max_queue`` is how many of its tasks may be queued; None is what
+    the control plane allows.
     """
 
     model_config = SettingsConfigDict(env_prefix="LLAMA_DEPLOY_WF_SERVICE_", extra="forbid")
@@ -30,6 +33,7 @@ class WorkflowServiceConfig(BaseSettings):
     raise_exceptions: bool = False
     use_tls: bool = False
     session_concurrency: Literal["ordered", "parallel"] = "ordered"
+    max_queue: int | None = Field(default=None, ge=1, le=LARGEST_QUEUE)
 
     @classmethod
     def settings_customise_sources(

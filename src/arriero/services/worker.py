@@ -48,6 +48,7 @@ class WorkerOptions:
     host: str | None = None
     port: int | None = None
     parallel: bool = False
+    max_queue: int | None = None
 
 
 class ItemContext:
@@ -348,6 +349,7 @@ class Worker:
             host=options.host,
             port=options.port,
             parallel=options.parallel,
+            max_queue=options.max_queue,
             held=dict(self._held),
         )
 

@@ -84,4 +84,5 @@ def _options(config: WorkflowServiceConfig) -> ServiceOptions:
         max_concurrent_tasks=config.max_concurrent_tasks,
         raise_exceptions=config.raise_exceptions,
         session_concurrency=config.session_concurrency,
+        max_queue=config.max_queue,
     )

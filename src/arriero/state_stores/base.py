@@ -126,8 +126,13 @@ class StateStore(ABC):
         """The document, or None."""
 
     @abstractmethod
-    async def scan(self, collection: str, after: str = "", limit: int = 100) -> list[Document]:
-        """At most ``limit`` documents with keys greater than ``after``, in the order of their keys."""
+    async def scan(
+        self, collection: str, after: str = "", limit: int = 100, *, backwards: bool = False
+    ) -> list[Document]:
+        """At most ``limit`` documents with keys greater than ``after``, in the order of their keys.
+
+        ``backwards``: those with keys less than ``after`` (the last ones, where it is empty), the greatest first.
+        """
 
     @abstractmethod
     async def read_log(self, log: str, after: int = 0, limit: int = 100) -> list[Entry]:

@@ -84,8 +84,11 @@ class Database:
         row = self._execute(statements.GET, (collection, key)).fetchone()
         return (statements.intact(row[0], f"document {key!r} in {collection!r}"), row[1]) if row else (None, 0)
 
-    def scan(self, collection: str, after: str, limit: int) -> list[Document]:
-        rows = self._execute(statements.SCAN, (collection, after, limit)).fetchall()
+    def scan(self, collection: str, after: str, limit: int, *, backwards: bool) -> list[Document]:
+        if backwards:
+            rows = self._execute(statements.SCAN_BACK, (collection, after or statements.LAST, limit)).fetchall()
+        else:
+            rows = self._execute(statements.SCAN, (collection, after, limit)).fetchall()
         return [statements.document_of(collection, row) for row in rows]
 
     def read_log(self, log: str, after: int, limit: int) -> list[Entry]:

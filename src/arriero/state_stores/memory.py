@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncGenerator, Sequence
 from typing import ClassVar, Self
 
@@ -32,7 +32,10 @@ class _Collection:
         if self.documents.pop(key, None) is not None:
             del self.keys[bisect_right(self.keys, key) - 1]
 
-    def page(self, after: str, limit: int) -> list[Document]:
+    def page(self, after: str, limit: int, *, backwards: bool) -> list[Document]:
+        if backwards:
+            end = bisect_left(self.keys, after) if after else len(self.keys)
+            return [self.documents[key] for key in reversed(self.keys[max(0, end - limit) : end])]
         start = bisect_right(self.keys, after)
         return [self.documents[key] for key in self.keys[start : start + limit]]
 
@@ -68,13 +71,15 @@ class MemoryStore(StateStore):
         check_name("key", key)
         return self._find(collection, key)
 
-    async def scan(self, collection: str, after: str = "", limit: int = 100) -> list[Document]:
+    async def scan(
+        self, collection: str, after: str = "", limit: int = 100, *, backwards: bool = False
+    ) -> list[Document]:
         self._check_open()
         check_name("collection", collection)
         if after:
             check_name("key", after)
         kept = self._collections.get(collection)
-        return kept.page(after, bounded(limit)) if kept else []
+        return kept.page(after, bounded(limit), backwards=backwards) if kept else []
 
     async def read_log(self, log: str, after: int = 0, limit: int = 100) -> list[Entry]:
         self._check_open()

@@ -82,11 +82,13 @@ class SqliteStore(StateStore):
         value, version = kept
         return None if value is None else Document(key, value, version)
 
-    async def scan(self, collection: str, after: str = "", limit: int = 100) -> list[Document]:
+    async def scan(
+        self, collection: str, after: str = "", limit: int = 100, *, backwards: bool = False
+    ) -> list[Document]:
         check_name("collection", collection)
         if after:
             check_name("key", after)
-        return await self._read(lambda database: database.scan(collection, after, bounded(limit)))
+        return await self._read(lambda database: database.scan(collection, after, bounded(limit), backwards=backwards))
 
     async def read_log(self, log: str, after: int = 0, limit: int = 100) -> list[Entry]:
         check_name("log", log)

@@ -34,6 +34,9 @@ TOUCH = "UPDATE meta SET number = ? WHERE name = 'synced'"
 
 GET = "SELECT value, version FROM documents WHERE collection = ? AND key = ?"
 SCAN = "SELECT key, value, version FROM documents WHERE collection = ? AND key > ? ORDER BY key LIMIT ?"
+SCAN_BACK = "SELECT key, value, version FROM documents WHERE collection = ? AND key < ? ORDER BY key DESC LIMIT ?"
+#: Behind every text: SQLite sorts bytes behind text.
+LAST = b""
 READ_LOG = "SELECT seq, value FROM entries WHERE log = ? AND seq > ? AND value IS NOT NULL ORDER BY seq LIMIT ?"
 #: The last row of a log as one number: its seq twice, plus 1 if it is the end.
 HEAD = "SELECT seq * 2 + (value IS NULL) FROM entries WHERE log = ? ORDER BY seq DESC LIMIT 1"

@@ -137,6 +137,17 @@ class StateStoreContract:
         assert [(document.key, document.value) for document in await store.scan("a")] == [("b/c", b"1")]
         assert [(document.key, document.value) for document in await store.scan("a/b")] == [("c", b"2")]
 
+    async def test_a_collection_is_read_backwards_from_its_end_or_from_any_key(self, store: StateStore) -> None:
+        keys = ["a", "a/b", "b", "z", "\u00e9", "\U0001f999"]
+        await store.commit([Put("c", key, b"1") for key in keys])
+        await store.commit([Put("b", "before", b"1"), Put("d", "behind", b"1")])
+        back = await store.scan("c", backwards=True)
+        assert [document.key for document in back] == keys[::-1]
+        assert [document.key for document in await store.scan("c", "z", 2, backwards=True)] == ["b", "a/b"]
+        assert [document.key for document in await store.scan("c", "y", 1, backwards=True)] == ["b"]
+        assert await store.scan("c", "a", backwards=True) == []
+        assert await store.scan("c", limit=0, backwards=True) == []
+
     async def test_a_deleted_document_is_gone(self, store: StateStore) -> None:
         await store.commit([Put("c", "k", b"1"), Put("c", "kept", b"2")])
         await store.commit([Delete("c", "k"), Delete("c", "never was")])

@@ -21,6 +21,7 @@
     ├── Unavailable (ConnectionError)        transient: try again
     │   ├── ControlPlaneUnavailable
     │   ├── QueueUnavailable
+    │   ├── QueueFull                        too much work waits for a service
     │   └── StoreUnavailable
     ├── AlreadyInUse                         a port or a database with another owner
     ├── StoreDamaged                         a stored record that cannot be read
@@ -198,6 +199,13 @@ class QueueUnavailable(Unavailable):
     """The message queue does not answer. Check its address, or start it."""
 
     code = "queue_unavailable"
+
+
+class QueueFull(Unavailable):
+    """As many items as allowed wait for the service. Try again later, add workers, or raise ``max_queue``."""
+
+    code = "queue_full"
+    status = 429
 
 
 class StoreUnavailable(Unavailable):

@@ -65,7 +65,7 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, tag="report"):
 class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     """The first frame of a connection. ``held`` maps the items that the worker works on to their claim tokens.
 
-    ``parallel`` says that items of one session need no order.
+    ``parallel`` says that items of one session need no order; ``max_queue`` is how many items may be queued at most.
     """
 
     worker_id: str
@@ -76,6 +76,7 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     host: str | None = None
     port: int | None = None
     parallel: bool = False
+    max_queue: int | None = None
     held: dict[str, str] = {}
 
 

@@ -9,15 +9,19 @@ from pydantic import BaseModel, Field
 from arriero.types.chat import ChatMessage
 from arriero.types.ids import generate_id
 
+#: The most that ``max_queue`` may be.
+LARGEST_QUEUE = 10**9
+
 
 class ServiceDefinition(BaseModel):
-    """A named thing that can do work."""
+    """A named thing that can do work. At most ``max_queue`` items of it are queued; None is the control plane's own."""
 
     service_name: str
     description: str
     prompt: list[ChatMessage] = Field(default_factory=list)
     host: str | None = None
     port: int | None = None
+    max_queue: int | None = Field(default=None, ge=1, le=LARGEST_QUEUE)
 
 
 class ToolCallBundle(BaseModel):

@@ -42,6 +42,15 @@ class ControlPlaneConfig(BaseSettings):
     max_input: int = Field(default=10 * 1024 * 1024, gt=0)
     #: Longest that one request waits for a result.
     max_wait: float = Field(default=60.0, gt=0)
+    #: How many items of one service may be queued; None for any number. A service may set its own ``max_queue``.
+    max_queue: int | None = Field(default=100_000, ge=1)
+    #: How long a task is kept after its end; None for ever.
+    keep_finished_for: float | None = Field(default=7 * 86400.0, gt=0, allow_inf_nan=False)
+
+    @field_validator("max_queue", "keep_finished_for", mode="before")
+    @classmethod
+    def _none_in_words(cls, value: object) -> object:
+        return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
 
     @field_validator("topic_namespace")
     @classmethod

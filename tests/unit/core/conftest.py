@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -81,20 +82,37 @@ def event(number: int, value: Any) -> Event:
     return Event(number=number, data=msgspec.Raw(json.dumps({"value": value}).encode()), type="Told")
 
 
+class Clock:
+    """Stands until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class House:
     """A core on a store that outlives it, with the shortcuts that tests use."""
 
-    def __init__(self, store: StateStore, config: ControlPlaneConfig, orchestrator: BaseOrchestrator) -> None:
+    def __init__(
+        self,
+        store: StateStore,
+        config: ControlPlaneConfig,
+        orchestrator: BaseOrchestrator,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.store = store
         self.queue = MemoryMessageQueue()
         self.config = config
         self.orchestrator = orchestrator
-        self.core = Core(store, self.queue, orchestrator, config)
+        self.clock = clock
+        self.core = Core(store, self.queue, orchestrator, config, clock)
 
     async def restart(self) -> Core:
         """A new core on the same store, as after a crash."""
         await self.core.aclose()
-        self.core = Core(self.store, self.queue, self.orchestrator, self.config)
+        self.core = Core(self.store, self.queue, self.orchestrator, self.config, self.clock)
         return await self.core.start()
 
     async def worker(self, service: str = "work", **options: Any) -> Hand:
@@ -124,9 +142,14 @@ async def make_house() -> AsyncIterator[MakeHouse]:
     async with AsyncExitStack() as stack:
         houses: list[House] = []
 
-        async def make(orchestrator: BaseOrchestrator | None = None, **settings: Any) -> House:
-            store = await stack.enter_async_context(open_store("memory:"))
-            house = House(store, ControlPlaneConfig(**settings), orchestrator or SimpleOrchestrator(3, None))
+        async def make(
+            orchestrator: BaseOrchestrator | None = None,
+            clock: Callable[[], float] = time.time,
+            store: StateStore | None = None,
+            **settings: Any,
+        ) -> House:
+            store = await stack.enter_async_context(store or open_store("memory:"))
+            house = House(store, ControlPlaneConfig(**settings), orchestrator or SimpleOrchestrator(3, None), clock)
             await house.core.start()
             houses.append(house)
             return house

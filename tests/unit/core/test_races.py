@@ -561,7 +561,8 @@ async def test_tasks_of_every_end_leave_nothing_in_memory() -> None:
         await core.links.leave(link)
     kernel = core.kernel
     assert kernel.turns._places == {}
-    assert [kind for kind, _ in kernel.agenda._handles if kind != "ring"] == []
+    assert [kind for kind, _ in kernel.agenda._handles if kind not in ("ring", "retention")] == []
+    assert kernel.backlog.count("work") == 0
     assert set(core.links._by_service) <= {"clock"}
     assert kernel.ready.count("work") <= 1
     assert [len(await house.store.scan(names.held(worker.worker_id))) for worker in [worker]] == [0]

@@ -35,7 +35,7 @@ async def test_the_same_task_again_is_the_same_task(house: House) -> None:
     first = await house.submit(session, task_id="t1", text='{"a": 1}')
     again = await house.submit(session, task_id="t1", text='{"a": 1}')
     assert (again.id, again.created_at) == (first.id, first.created_at)
-    assert await house.core.tasks.ids_of(session) == ["t1"]
+    assert (await house.core.listing.session(session)).task_ids == ["t1"]
 
 
 async def test_fifty_submissions_of_one_id_at_once_make_one_task(house: House) -> None:
@@ -69,7 +69,7 @@ async def test_an_unknown_service_is_refused_with_the_known_ones_and_nothing_is_
     with pytest.raises(UnknownService, match=r"known services: search; did you mean 'search'") as caught:
         await house.submit(session, "serach", task_id="t1")
     assert caught.value.details == {"known": ["search"]}
-    assert await house.core.tasks.ids_of(session) == []
+    assert (await house.core.listing.session(session)).task_ids == []
 
 
 async def test_a_service_that_registers_just_after_the_start_is_waited_for(house: House) -> None:

@@ -1,0 +1,52 @@
+"""What has to go when a task goes: everything that was ever stored for it."""
+
+from __future__ import annotations
+
+from arriero.core import names, records
+from arriero.core.items import item_ids
+from arriero.core.kernel import Change, Kernel
+from arriero.core.records import TaskRecord
+
+PAGE = 1000
+
+
+class Removal:
+    """Takes tasks out of the store, for their session's deletion and for the end of their time."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    async def put(self, change: Change, session_id: str, key: str) -> bool:
+        """Put the end of a listed task into the change; False when it has not ended, and stays."""
+        task_id = names.dated(key)
+        loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
+        change.delete(names.tasks_of(session_id), key)
+        if loaded is None or loaded.record.session_id != session_id:
+            return True
+        if not loaded.record.ended:
+            return False
+        change.expect(names.TASKS, task_id, loaded.version)
+        self.forget(change, loaded.record)
+        return True
+
+    def forget(self, change: Change, task: TaskRecord) -> None:
+        """Remove what belongs to an ended task; whatever else is ever stored for one is removed here."""
+        for item_id in item_ids(task):
+            change.delete(names.ITEMS, item_id)
+        change.delete(names.TASKS, task.id)
+        change.delete(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id))
+        if task.finished_at is not None:
+            change.delete(names.FINISHED, names.dated_key(task.finished_at, task.id))
+        change.drop(names.stream_log(task.id))
+
+    async def keys_under(self, collection: str, prefix: str) -> list[str]:
+        """The keys of a collection that begin so."""
+        found: list[str] = []
+        after = prefix
+        while page := await self._kernel.store.scan(collection, after, PAGE):
+            keys = [document.key for document in page if document.key.startswith(prefix)]
+            found += keys
+            if len(keys) < len(page):
+                break
+            after = keys[-1]
+        return found
