@@ -1,6 +1,7 @@
 """Steps that raise, leave, never return or return what cannot be: the task ends typed, the worker goes on."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from tests.harness import Core, Worker, environment
 from tests.scenarios.gate import gate_here
 from tests.scenarios.troubles import HERE
 
-ROOT = str(Path(__file__).parents[2])
+ROOT = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
 #: A typed error comes within this time of the fact.
 PROMPT = 2.0
 

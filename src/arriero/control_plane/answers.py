@@ -104,4 +104,5 @@ def task_view(task: TaskRecord) -> dict[str, Any]:
         "created_at": task.created_at,
         "started_at": task.started_at,
         "finished_at": task.finished_at,
+        "waits_for": task.waits_for,
     }

@@ -19,13 +19,16 @@ from arriero.types.errors import ArrieroError, ControlPlaneUnavailable, Internal
 from arriero.types.link import (
     Answer,
     Bye,
+    Call,
     Claim,
     CoreFrame,
     Emit,
     Grant,
     Hello,
+    Outcome,
     Release,
     Report,
+    Wait,
     Welcome,
     WorkerFrame,
     decode_worker_frames,
@@ -34,7 +37,7 @@ from arriero.types.link import (
 
 logger = logging.getLogger("arriero.control_plane")
 
-RequestFrame = Claim | Emit | Report | Release | Bye
+RequestFrame = Claim | Emit | Report | Call | Wait | Release | Bye
 
 #: WebSocket close codes: a policy was broken, or try again later.
 BROKEN, LATER = 1008, 1013
@@ -65,6 +68,7 @@ class LinkConnection:
         self._outgoing: list[CoreFrame] = []
         self._wake = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
+        self._calls: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serve the connection until it closes."""
@@ -82,6 +86,8 @@ class LinkConnection:
             await self._refuse(error)
         finally:
             writer.cancel()
+            for call in self._calls:  # its worker asks again over its next connection
+                call.cancel()
             if self._link is not None:
                 self._core.links.detach(self._link)
 
@@ -106,12 +112,13 @@ class LinkConnection:
         if isinstance(frame, Hello):
             raise ProtocolError("a link says hello once")
         task = asyncio.create_task(self._serve(frame))
-        self._requests.add(task)
+        (self._calls if isinstance(frame, Call) else self._requests).add(task)
         task.add_done_callback(partial(self._served, frame))
 
     def _served(self, frame: RequestFrame, task: asyncio.Task[None]) -> None:
         """Whatever went wrong, the worker is answered: it waits for that."""
         self._requests.discard(task)
+        self._calls.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             what = type(frame).__name__.lower()
             logger.error("a %s of a link failed", what, exc_info=error)
@@ -120,13 +127,20 @@ class LinkConnection:
 
     async def _serve(self, frame: RequestFrame) -> None:
         try:
-            grants = await self._do(frame)
+            if isinstance(frame, Call):
+                reply = Answer(request=frame.request, outcome=await self._call(frame))
+            else:
+                reply = Answer(request=frame.request, grants=await self._do(frame))
         except ArrieroError as error:
-            self._send(Answer(request=frame.request, error=error.info()))
-        else:
-            self._send(Answer(request=frame.request, grants=grants))
+            reply = Answer(request=frame.request, error=error.info())
+        self._send(reply)
 
-    async def _do(self, frame: RequestFrame) -> list[Grant]:
+    async def _call(self, call: Call) -> Outcome:
+        """Start the child, whatever becomes of the connection; then wait for its end while the connection lasts."""
+        child_id = await self._core.kernel.background.whole(self._core.children.start(call), f"call of {call.service}")
+        return await self._core.children.outcome(child_id)
+
+    async def _do(self, frame: Claim | Emit | Report | Wait | Release | Bye) -> list[Grant]:
         link, claims = self._link, self._core.claims
         assert link is not None  # greeted before any request is served
         match frame:
@@ -137,6 +151,8 @@ class LinkConnection:
                 return await claims.claim(link, frame.free)
             case Emit():
                 await claims.emit(link, frame.item_id, frame.token, frame.events)
+            case Wait():
+                await self._core.inbox.wait(link, frame)
             case Release():
                 await claims.release(link, frame.tokens)
             case Bye():

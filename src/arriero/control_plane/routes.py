@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from arriero.control_plane.answers import answer, page, task_view
 from arriero.control_plane.bodies import parse, read_body
-from arriero.control_plane.hot import MAX_KEY
+from arriero.control_plane.events import sent_event
+from arriero.control_plane.hot import ESCAPED, MAX_KEY
 from arriero.control_plane.streaming import cursor, ndjson, server_sent
 from arriero.core.core import Core
 from arriero.core.listing import MOST
@@ -176,6 +177,17 @@ def task_routes(core: Core) -> APIRouter:
         """The task, with its status."""
         record = await core.tasks.show(session_id, task_id)
         return answer(task_view(record) | {"waiting_for": await core.waiting_for(record)})
+
+    @routes.post("/tasks/{task_id}/send_event")
+    async def send_event(
+        session_id: str,
+        task_id: str,
+        request: Request,
+        idempotency_key: Annotated[str | None, Header(max_length=MAX_KEY)] = None,
+    ) -> None:
+        """Send an event to a task; it is stored when this is answered, and reaches the run wherever it is."""
+        body = await read_body(request, ESCAPED * core.kernel.config.max_event + SMALL, "max_event")
+        await core.inbox.send(session_id, task_id, sent_event(body, idempotency_key))
 
     @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON)
     async def result_stream(session_id: str, task_id: str) -> Response:

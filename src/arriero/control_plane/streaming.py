@@ -19,7 +19,10 @@ KEEP_ALIVE = 15.0
 
 
 async def ndjson(core: Core, task_id: str) -> AsyncIterator[bytes]:
-    """One line for each event of the task; a task that did not complete ends with one line ``{"error": ...}``."""
+    """One line for each event of the task and of the services below it, save for what ended their runs.
+
+    A task that did not complete ends with one line ``{"error": ...}``.
+    """
     async for page in core.streams.follow(task_id):
         lines = b"".join(_line(records.ENTRY.decode(entry.value)) for entry in page)
         if lines:
@@ -27,7 +30,7 @@ async def ndjson(core: Core, task_id: str) -> AsyncIterator[bytes]:
 
 
 def _line(entry: StreamEntry) -> bytes:
-    if entry.kind == "event":
+    if entry.kind == "event" and not (entry.path and entry.last):
         return bytes(entry.data) + b"\n"
     if entry.kind == "end" and entry.error is not None:
         return msgspec.json.encode({"error": entry.error}) + b"\n"

@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from arriero.types.errors import StateConflict, Unavailable
+
+T = TypeVar("T")
 
 logger = logging.getLogger("arriero.core")
 
@@ -27,6 +29,13 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    async def whole(self, work: Coroutine[Any, Any, T], name: str) -> T:
+        """Have it done as a whole, even when the caller is cancelled meanwhile."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

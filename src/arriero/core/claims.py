@@ -15,7 +15,7 @@ from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.core.tasks import TRIES
-from arriero.types.errors import ArrieroError, Fenced, StateConflict
+from arriero.types.errors import ArrieroError, Fenced, LogEnded, StateConflict
 from arriero.types.link import Event, Grant, Report
 from arriero.types.tasks import TaskStatus
 
@@ -39,7 +39,7 @@ class Claims:
         """
         self._kernel.on_claim(link.service)
         link.lapsed = False
-        link.free = max(0, link.free - free)
+        link.free = max(0, link.free - free) if free else 0
         return await self._grants.give(link, max(0, free))
 
     async def claim_more(self, link: Link, free: int) -> list[Grant]:
@@ -62,12 +62,18 @@ class Claims:
                 new = await self._entries(link, item.record, events)
                 if not new:
                     return
-                change.expect(names.ITEMS, item_id, item.version)
+                if asks := sum(event.asks for event in events[-len(new) :]):
+                    item.record.asked += asks
+                    change.put(names.ITEMS, item_id, item.record, expect=item.version)
+                else:
+                    change.expect(names.ITEMS, item_id, item.version)
                 change.append(names.stream_log(item.record.task_id), *new)
                 try:
                     await self._kernel.apply(change)
                 except StateConflict:
                     continue
+                except LogEnded:
+                    raise self._fenced(item_id) from None
                 if link.held.get(item_id) == token:
                     link.numbers[item_id] = events[-1].number + 1
                 return
@@ -79,7 +85,7 @@ class Claims:
         item = await self._kernel.load(records.ITEM, names.ITEMS, report.item_id)
         if item is None:
             raise self._fenced(report.item_id)
-        async with self._kernel.turns.take(item.record.session_id):
+        async with self._kernel.turns.take(item.record.turn):
             try:
                 await self._end_at_last(link, report)
             except Fenced:
@@ -99,6 +105,8 @@ class Claims:
                 return await self._end(link, report)
             except StateConflict:
                 continue
+            except LogEnded:
+                raise self._fenced(report.item_id) from None
         raise StateConflict(f"the report of item {report.item_id!r} met too many changes; send it again")
 
     async def _end(self, link: Link, report: Report) -> None:
@@ -176,6 +184,8 @@ class Claims:
                 item=item.id,
                 epoch=item.epoch,
                 number=event.number,
+                path=_joined(item.path, event.path),
+                last=event.last,
                 at=now,
                 data=event.data,
             )
@@ -194,6 +204,10 @@ class Claims:
                     seen = max(seen, event.number + 1)
             after = page[-1].seq
         return seen
+
+
+def _joined(path: str, below: str) -> str:
+    return f"{path}/{below}" if path and below else path or below
 
 
 def _verdict(report: Report) -> Verdict:

@@ -9,7 +9,9 @@ from types import TracebackType
 from typing import Self
 
 from arriero.core import names, records
+from arriero.core.children import Children
 from arriero.core.claims import Claims
+from arriero.core.inbox import Inbox
 from arriero.core.items import Items, item_ids
 from arriero.core.kernel import Kernel
 from arriero.core.links import Links
@@ -33,8 +35,8 @@ logger = logging.getLogger("arriero.core")
 
 
 class Core:
-    """The use cases: ``sessions``, ``services``, ``tasks``, ``streams``, ``links``, ``claims``, ``messages``; and
-    ``listing``, which shows what there is.
+    """The use cases: ``sessions``, ``services``, ``tasks``, ``streams``, ``links``, ``claims``, ``children``,
+    ``inbox``, ``messages``; and ``listing``, which shows what there is.
 
     It does not own the store and the queue it is given; whoever made them closes them, after it.
     """
@@ -51,11 +53,13 @@ class Core:
         self.services = Services(self.kernel)
         self.items = Items(self.kernel, self.services)
         self.tasks = Tasks(self.kernel, self.services, self.items)
-        self.sessions = Sessions(self.kernel, self.tasks)
-        self.listing = Listing(self.kernel, self.sessions, self.tasks)
         self.streams = Streams(self.kernel)
         self.links = Links(self.kernel, self.services, self.items)
         self.claims = Claims(self.kernel, self.links, self.items)
+        self.children = Children(self.kernel, self.services, self.items)
+        self.sessions = Sessions(self.kernel, self.tasks, self.children)
+        self.listing = Listing(self.kernel, self.sessions, self.tasks)
+        self.inbox = Inbox(self.kernel, self.services, self.links, self.tasks)
         self.messages = Messages(self.kernel, self.sessions, self.tasks, self.items)
         self.rings = Rings(self.kernel, self.links, self.services)
         self.outbox = Outbox(self.kernel)
@@ -72,6 +76,7 @@ class Core:
         for service in self.services.list():
             await self.rings.recover(service)
         await self.outbox.recover()
+        await self.children.recover()
         self.retention.start()
         self.started = True
         return self

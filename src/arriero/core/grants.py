@@ -7,6 +7,7 @@ import logging
 import msgspec
 
 from arriero.core import names, records
+from arriero.core.arrivals import arrivals_of
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.ready import item_of
@@ -59,7 +60,7 @@ class Grants:
             logger.warning("a claim for %s was cut short: %s", link.service, error)
         finally:
             link.claiming -= 1
-            link.free += free - len(taken.grants)
+            link.free = min(link.slots, link.free + free - len(taken.grants))
             for key in taken.unsettled:
                 self._kernel.ready.add(link.service, key)
         self._ring_for_more(link)
@@ -182,7 +183,9 @@ class Grants:
         task = await self._kernel.load(records.TASK, names.TASKS, item.task_id)
         if task is None:
             raise UnknownTask(f"item {item.id!r} belongs to no task")
-        context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
+        context = None
+        if item.parent is None:
+            context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
         left = None if item.deadline_at is None else max(0.0, item.deadline_at - self._kernel.clock())
         return Grant(
             item_id=item.id,
@@ -196,6 +199,8 @@ class Grants:
             context=context.record if context else None,
             deadline=left,
             headers=task.record.headers,
+            path=item.path,
+            inbox=await arrivals_of(self._kernel, item),
         )
 
     def _put(self, change: Change, link: Link, item: Loaded[ItemRecord], grant: Grant) -> None:
@@ -204,6 +209,7 @@ class Grants:
         record.status = TaskStatus.RUNNING
         record.epoch, record.token, record.worker_id = grant.epoch, grant.token, link.worker_id
         record.started_at = record.started_at or self._kernel.clock()
+        record.asked = 0  # it begins anew, and asks anew
         change.put(names.ITEMS, record.id, record, expect=item.version)
         change.put(names.held(link.worker_id), record.id, None)
         if record.epoch > 1:

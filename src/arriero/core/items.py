@@ -40,7 +40,10 @@ class Items:
         await self._follow(change, task, decision, 0)
 
     async def end(self, change: Change, task: Loaded[TaskRecord], item: Loaded[ItemRecord], verdict: Verdict) -> None:
-        """The item ends with this verdict, and the orchestrator is asked what follows."""
+        """The item ends with this verdict, and the orchestrator is asked what follows; a child's parent is told."""
+        if item.record.parent is not None:
+            await self.end_child(change, item, verdict)
+            return
         await self.close(change, item, verdict.status)
         record = task.record
         record.open -= 1
@@ -54,6 +57,13 @@ class Items:
             failed = Verdict(TaskStatus.FAILED, error=_told(error))
             decision = Decision(verdict=failed)
         await self._follow(change, record, decision, task.version)
+
+    async def end_child(self, change: Change, item: Loaded[ItemRecord], verdict: Verdict) -> None:
+        """A child ends: it keeps its outcome for its parent, and nothing is decided."""
+        item.record.value, item.record.error = verdict.value, verdict.error
+        await self.close(change, item, verdict.status)
+        child_id = item.record.id
+        change.after.append(lambda: self._kernel.endings.tell(child_id))
 
     async def end_all(self, change: Change, task: Loaded[TaskRecord], verdict: Verdict) -> list[ItemRecord]:
         """End the task and every open item of it from outside; gives the items as they were."""
@@ -76,6 +86,9 @@ class Items:
             change.unready(record)
         self._drop_retry(change, record)
         await self._lanes.leave(change, record)
+        if record.calls:
+            change.put(names.SWEEPS, record.id, None)
+            change.after.append(lambda: self._kernel.on_sweep(record.id))
         record.status = status
         change.put(names.ITEMS, record.id, record, expect=item.version)
 
@@ -84,6 +97,7 @@ class Items:
         self._unhold(change, item.record)
         item.record.status = TaskStatus.QUEUED
         item.record.worker_id = ""
+        item.record.awaits = []
         change.put(names.ITEMS, item.record.id, item.record, expect=item.version)
         change.make_ready(item.record)
 
@@ -96,6 +110,7 @@ class Items:
             change.unready(record)
         record.status = TaskStatus.QUEUED
         record.worker_id, record.token = "", ""
+        record.awaits = []
         record.retry_at = self._kernel.clock() + delay
         change.put(names.TIMERS, names.timer_key(record.retry_at, "retry", record.id), record.id)
         change.count(record.service, 1)

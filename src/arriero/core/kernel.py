@@ -13,6 +13,7 @@ import msgspec
 from arriero.core import names, records
 from arriero.core.agenda import Agenda, Background, Waits
 from arriero.core.backlog import Backlog
+from arriero.core.endings import Endings
 from arriero.core.locks import Turns
 from arriero.core.ready import ReadyIndex
 from arriero.core.records import Codec, Loaded
@@ -78,7 +79,7 @@ class Change:
 class Kernel:
     """The parts, held together. ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new
     task with a deadline, ``on_outbox`` of each kept message, ``on_stop`` of each item that was ended from outside,
-    ``on_finished`` of each end of a task.
+    ``on_sweep`` of each item that has ended and had children, ``on_finished`` of each end of a task.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Kernel:
         self.agenda = Agenda(self.background)
         self.waits = Waits()
         self.turns = Turns()
+        self.endings = Endings()
         self.ready = ReadyIndex(store)
         self.backlog = Backlog(store, clock)
         self._tick = 0.0
@@ -108,6 +110,7 @@ class Kernel:
         self.on_deadline: Callable[[records.TaskRecord], None] = _nobody
         self.on_outbox: Callable[[str], None] = _nobody
         self.on_stop: Callable[[records.ItemRecord, str], None] = _nobody
+        self.on_sweep: Callable[[str], None] = _nobody
         self.on_finished: Callable[[], None] = _nobody
 
     def tick(self) -> float:

@@ -37,7 +37,7 @@ class Lanes:
         else:
             lane.record.queued += 1
             item.place = lane.record.queued
-            change.put(names.lane_queue(_key(item)), _place(item.place), item.id)
+            change.put(names.lane_queue(_key(item)), names.place(item.place), item.id)
             change.count(item.service, 1)
         change.put(names.LANES, _key(item), lane.record, expect=lane.version)
 
@@ -54,7 +54,7 @@ class Lanes:
             await self._advance(change, item, lane.record)
         elif item.place:
             lane.record.taken += 1
-            change.delete(names.lane_queue(_key(item)), _place(item.place))
+            change.delete(names.lane_queue(_key(item)), names.place(item.place))
             change.count(item.service, -1)
         if lane.record.is_empty:
             change.expect(names.LANES, _key(item), lane.version)
@@ -99,7 +99,3 @@ class Lanes:
 
 def _key(item: ItemRecord) -> str:
     return names.lane(item.session_id, item.service)
-
-
-def _place(number: int) -> str:
-    return f"{number:012d}"

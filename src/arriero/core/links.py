@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from arriero.core import names, records
 from arriero.core.items import Items
@@ -16,7 +16,7 @@ from arriero.core.services import Services
 from arriero.state_stores.base import Document
 from arriero.types.errors import Fenced, StoreDamaged
 from arriero.types.ids import generate_id
-from arriero.types.link import Hello, Stop, Welcome
+from arriero.types.link import Arrival, Deliver, Hello, Push, Stop, Welcome
 
 logger = logging.getLogger("arriero.core")
 
@@ -40,10 +40,11 @@ class Link:
         "local",
         "lost",
         "numbers",
+        "push",
         "renewed_at",
         "service",
+        "slots",
         "solo",
-        "stop",
         "worker_id",
     )
 
@@ -51,9 +52,10 @@ class Link:
         self.id = generate_id()
         self.worker_id = hello.worker_id
         self.service = hello.service
+        self.slots = hello.slots
         self.free = hello.free
         self.local = local
-        self.stop: Callable[[Stop], None] = _nobody
+        self.push: Callable[[Push], None] = _nobody
         self.held: dict[str, str] = dict(hello.held)
         self.lost: dict[str, str] = {}
         self.numbers: dict[str, int] = {}
@@ -80,9 +82,10 @@ class Links:
         self._by_worker: dict[str, Link] = {}
         self._by_service: dict[str, set[Link]] = {}
         self.refused = 0
+        self.on_kept: Callable[[Link, str], Awaitable[None]] = _no_news
         kernel.on_stop = self.stop_item
 
-    async def attach(self, hello: Hello, stop: Callable[[Stop], None], *, local: bool) -> tuple[Link, Welcome]:
+    async def attach(self, hello: Hello, push: Callable[[Push], None], *, local: bool) -> tuple[Link, Welcome]:
         """A worker has connected, for the first time or again; what it no longer holds is queued again.
 
         From the start the link stands for its worker, so that what an older one still does is undone.
@@ -99,9 +102,11 @@ class Links:
             self.detach(link)
             raise
         link.held = {item_id: token for item_id, token in link.held.items() if item_id in kept}
-        link.stop = stop
+        link.push = push
         if link.held:
             self._start_lease(link)
+        for item_id in link.held:
+            self._kernel.background.start(self._catch_up(link, item_id), f"events of item {item_id}")
         return link, self._welcome(link, [item_id for item_id in hello.held if item_id not in link.held])
 
     def detach(self, link: Link) -> None:
@@ -164,14 +169,23 @@ class Links:
         """Tell whoever works on the item to stop."""
         link = self._by_worker.get(item.worker_id)
         if link is not None and self.let_go(link, item.id, item.token):
-            link.stop(Stop(item_id=item.id, token=item.token, reason=reason))
+            link.push(Stop(item_id=item.id, token=item.token, reason=reason))
+
+    def deliver(self, item: ItemRecord, arrivals: list[Arrival]) -> None:
+        """Give events to the worker that has the item now; nobody else needs them before the next claim."""
+        link = self._by_worker.get(item.worker_id)
+        if link is not None and link.held.get(item.id) == item.token:
+            link.push(Deliver(item_id=item.id, token=item.token, arrivals=arrivals))
+
+    async def _catch_up(self, link: Link, item_id: str) -> None:
+        await self.on_kept(link, item_id)
 
     def stop_local(self) -> None:
         """Workers in this process end with it: what they hold is queued again at the next start."""
         for link in list(self._by_worker.values()):
             if link.local:
                 for item_id, token in link.held.items():
-                    link.stop(Stop(item_id=item_id, token=token, reason="control plane stopped"))
+                    link.push(Stop(item_id=item_id, token=token, reason="control plane stopped"))
                 link.held.clear()
 
     async def recover(self) -> None:
@@ -210,7 +224,7 @@ class Links:
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         if item is None or item.record.ended or item.record.token != token:
             link.lost.pop(item_id, None)
-            link.stop(Stop(item_id=item_id, token=token, reason="fenced"))
+            link.push(Stop(item_id=item_id, token=token, reason="fenced"))
 
     def _welcome(self, link: Link, stale: list[str]) -> Welcome:
         config = self._kernel.config
@@ -304,8 +318,12 @@ def _turn(worker_id: str) -> str:
     return f"worker/{worker_id}"
 
 
-def _nobody(_: Stop) -> None:
+def _nobody(_: Push) -> None:
     """Stands for a worker that has not been welcomed yet."""
+
+
+async def _no_news(link: Link, item_id: str) -> None:
+    """Stands for a listener that is not there."""
 
 
 def _service(hello: Hello) -> ServiceRecord:
@@ -317,4 +335,5 @@ def _service(hello: Hello) -> ServiceRecord:
         parallel=hello.parallel,
         linked=True,
         max_queue=hello.max_queue,
+        accepts=hello.accepts,
     )

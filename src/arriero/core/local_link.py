@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from arriero.core.core import Core
 from arriero.core.links import Link
 from arriero.types.errors import Fenced
-from arriero.types.link import Event, Grant, Hello, OnOpen, Report, Stop
+from arriero.types.link import Call, Event, Grant, Hello, OnOpen, Outcome, Push, Report, Wait
 
 T = TypeVar("T")
 
@@ -25,8 +25,8 @@ class LocalLink:
         self._link: Link | None = None
         self._requests: set[asyncio.Task[Any]] = set()
 
-    async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
-        self._link, welcome = await self._core.links.attach(hello(), on_stop, local=True)
+    async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
+        self._link, welcome = await self._core.links.attach(hello(), on_push, local=True)
         welcome.renew_every = 0.0
         on_open(welcome)
 
@@ -38,6 +38,13 @@ class LocalLink:
 
     async def report(self, report: Report) -> list[Grant]:
         return await self._whole(self._report(self._attached(), report))
+
+    async def call(self, call: Call) -> Outcome:
+        self._attached()
+        return await self._core.children.outcome(await self._whole(self._core.children.start(call)))
+
+    async def wait(self, wait: Wait) -> None:
+        await self._whole(self._core.inbox.wait(self._attached(), wait))
 
     async def release(self, tokens: dict[str, str]) -> None:
         await self._whole(self._core.claims.release(self._attached(), tokens))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from arriero.types.errors import InvalidInput
+from arriero.types.ids import id_from
 
 SERVICES = "services"
 SESSIONS = "sessions"
@@ -15,6 +16,8 @@ WORKERS = "workers"
 TIMERS = "timers"
 OUTBOX = "outbox"
 FINISHED = "finished"
+#: Items that have ended and whose children are still to be ended.
+SWEEPS = "sweeps"
 
 LONGEST_NAME = 128
 
@@ -34,6 +37,31 @@ def ready(service: str) -> str:
 
 def held(worker_id: str) -> str:
     return f"held/{worker_id}"
+
+
+def children(item_id: str) -> str:
+    """The collection of an item's children."""
+    return f"children/{item_id}"
+
+
+def inbox(item_id: str) -> str:
+    """The collection of the events that were sent to an item, by their number."""
+    return f"inbox/{item_id}"
+
+
+def inbox_keys(item_id: str) -> str:
+    """The collection of the idempotency keys under which they were sent."""
+    return f"inbox-keys/{item_id}"
+
+
+def place(number: int) -> str:
+    """A number as text that sorts like the number."""
+    return f"{number:012d}"
+
+
+def child_id(task_id: str, parent: str, key: str, generation: int) -> str:
+    """The one id of a call of an item, and of its repetitions after a failure."""
+    return f"{task_id}/{id_from(f'child of {parent}', f'{generation} {key}')}"
 
 
 def lane(session_id: str, service: str) -> str:

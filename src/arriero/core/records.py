@@ -11,10 +11,14 @@ from arriero.types.tasks import TaskStatus
 
 NULL = msgspec.Raw(b"null")
 ENDS = frozenset(status for status in TaskStatus if status.is_end)
+CLAIMED = frozenset({TaskStatus.RUNNING, TaskStatus.WAITING})
 
 
 class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What a client submitted and what came of it. ``open`` counts the items that have not ended."""
+    """What a client submitted and what came of it. ``open`` counts the items that have not ended.
+
+    ``waits_for`` is what keeps it from going on, where somebody looks at it; it is not stored.
+    """
 
     id: str
     session_id: str
@@ -35,6 +39,7 @@ class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     attempts: int = 0
     started_at: float | None = None
     finished_at: float | None = None
+    waits_for: list[dict[str, Any]] = []
 
     @property
     def ended(self) -> bool:
@@ -47,6 +52,13 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     ``epoch`` counts claims, ``attempt`` the runs that a handler ended, ``losses`` the workers that went away.
     ``reported`` is the token of the last report that was taken, so that its repeat is known. ``place`` is the item's
     number in its lane's queue, 0 once it may run.
+
+    A child has a ``parent``, the ``key`` of its call there, the parent's ``attempt`` in ``called_in``, and keeps its
+    own outcome; it is as old as its task, so that it is served before what came later. ``path`` names the services that
+    lie between the task and the item, ``calls`` says that the item has had children.
+
+    ``inbox`` counts the events that came from outside, ``asked`` the events of this epoch that ask for an answer,
+    ``answered`` the answers that came; ``awaits`` names the events that a waiting item would be moved by.
     """
 
     id: str
@@ -67,6 +79,32 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     worker_id: str = ""
     reported: str = ""
     started_at: float | None = None
+    parent: str | None = None
+    key: str = ""
+    called_in: int = 0
+    called_at: float | None = None
+    path: str = ""
+    calls: bool = False
+    value: msgspec.Raw = NULL
+    error: ErrorInfo | None = None
+    inbox: int = 0
+    asked: int = 0
+    answered: int = 0
+    awaits: list[str] = []
+
+    @property
+    def claimed(self) -> bool:
+        """Whether a worker has it."""
+        return self.status in CLAIMED
+
+    @property
+    def turn(self) -> str:
+        """Whose turn its changes take: its session's, for they change the lane too; a child's are its own."""
+        return self.session_id if self.parent is None else self.id
+
+    @property
+    def depth(self) -> int:
+        return self.path.count("/") + 1 if self.path else 0
 
     @property
     def ended(self) -> bool:
@@ -94,7 +132,10 @@ class SessionRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class ServiceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A service that was registered once. ``linked``: one of our workers served it, so it claims."""
+    """A service that was registered once. ``linked``: one of our workers served it, so it claims.
+
+    ``accepts`` lists the events that it takes from outside, by every name, with whether it is an answer.
+    """
 
     name: str
     description: str = ""
@@ -104,6 +145,7 @@ class ServiceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     parallel: bool = False
     linked: bool = False
     max_queue: int | None = None
+    accepts: dict[str, bool] = {}
 
 
 class WorkerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -117,17 +159,30 @@ class WorkerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class StreamEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One entry of a task's stream: ``event`` (its own), ``restarted``, or the one ``end``."""
+    """One entry of a task's stream: ``event`` (its own, or of a service below, at ``path``), ``restarted``, or the one
+    ``end``. ``last`` marks the event that ended a run.
+    """
 
     kind: str
     type: str = ""
     item: str = ""
     epoch: int = 0
     number: int = 0
+    path: str = ""
+    last: bool = False
     at: float = 0.0
     data: msgspec.Raw = NULL
     status: TaskStatus | None = None
     error: ErrorInfo | None = None
+
+
+class ArrivalRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An event that was sent to an item from outside."""
+
+    type: str
+    data: msgspec.Raw
+    at: float
+    key: str = ""
 
 
 class OutboxRecord(msgspec.Struct, kw_only=True):
@@ -155,6 +210,7 @@ SERVICE = Codec(ServiceRecord)
 WORKER = Codec(WorkerRecord)
 ENTRY = Codec(StreamEntry)
 OUTBOX_ENTRY = Codec(OutboxRecord)
+ARRIVAL = Codec(ArrivalRecord)
 TEXT = Codec(str)
 STATE: Codec[dict[str, Any]] = Codec(dict[str, Any])
 

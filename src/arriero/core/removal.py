@@ -26,18 +26,33 @@ class Removal:
         if not loaded.record.ended:
             return False
         change.expect(names.TASKS, task_id, loaded.version)
-        self.forget(change, loaded.record)
+        await self.forget(change, loaded.record)
         return True
 
-    def forget(self, change: Change, task: TaskRecord) -> None:
+    async def forget(self, change: Change, task: TaskRecord) -> None:
         """Remove what belongs to an ended task; whatever else is ever stored for one is removed here."""
         for item_id in item_ids(task):
-            change.delete(names.ITEMS, item_id)
+            await self._forget_item(change, item_id)
         change.delete(names.TASKS, task.id)
         change.delete(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id))
         if task.finished_at is not None:
             change.delete(names.FINISHED, names.dated_key(task.finished_at, task.id))
         change.drop(names.stream_log(task.id))
+
+    async def _forget_item(self, change: Change, item_id: str) -> None:
+        """The item, what came to it, and its children."""
+        change.delete(names.ITEMS, item_id)
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        if item is None:
+            return
+        for collection in (names.inbox(item_id), names.inbox_keys(item_id)) if item.record.inbox else ():
+            for key in await self.keys_under(collection, ""):
+                change.delete(collection, key)
+        if item.record.calls:
+            change.delete(names.SWEEPS, item_id)
+            for child_id in await self.keys_under(names.children(item_id), ""):
+                change.delete(names.children(item_id), child_id)
+                await self._forget_item(change, child_id)
 
     async def keys_under(self, collection: str, prefix: str) -> list[str]:
         """The keys of a collection that begin so."""

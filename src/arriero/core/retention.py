@@ -79,4 +79,4 @@ class Retention:
             return
         if loaded is not None and loaded.record.ended:
             change.expect(names.TASKS, task_id, loaded.version)
-            self._removal.forget(change, loaded.record)
+            await self._removal.forget(change, loaded.record)

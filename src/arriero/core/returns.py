@@ -44,9 +44,9 @@ class Returns:
 
     async def of_item(self, seen: ItemRecord, *, lost: bool) -> None:
         """Queue one item again, or declare it dead after too many losses. Another change of it wins."""
-        async with self._kernel.turns.take(seen.session_id):
+        async with self._kernel.turns.take(seen.turn):
             item = await self._kernel.load(records.ITEM, names.ITEMS, seen.id)
-            if item is None or item.record.status is not TaskStatus.RUNNING or item.record.token != seen.token:
+            if item is None or not item.record.claimed or item.record.token != seen.token:
                 return
             item.record.losses += 1 if lost else 0
             change = Change()

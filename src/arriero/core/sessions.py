@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from arriero.core import names, records
+from arriero.core.children import Children
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import SessionRecord
 from arriero.core.removal import Removal
@@ -19,10 +20,11 @@ BATCH = 100
 class Sessions:
     """The use cases around a session."""
 
-    def __init__(self, kernel: Kernel, tasks: Tasks) -> None:
+    def __init__(self, kernel: Kernel, tasks: Tasks, children: Children) -> None:
         self._kernel = kernel
         self._tasks = tasks
         self._removal = Removal(kernel)
+        self._children = children
 
     async def create(self, session_id: str | None = None, key: str | None = None) -> str:
         """A new session; the same id or idempotency key gives the same one again."""
@@ -80,7 +82,9 @@ class Sessions:
         after = ""
         while page := await self._kernel.store.scan(names.tasks_of(session_id), after, BATCH):
             for document in page:
-                await self._tasks.cancel(session_id, names.dated(document.key), "its session was deleted")
+                task_id = names.dated(document.key)
+                await self._tasks.cancel(session_id, task_id, "its session was deleted")
+                await self._children.settle(task_id)
             after = page[-1].key
 
     async def _remove(self, session_id: str) -> bool:

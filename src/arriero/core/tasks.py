@@ -13,7 +13,8 @@ from arriero.core import names, records
 from arriero.core.decisions import Verdict
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
-from arriero.core.records import Loaded, TaskRecord
+from arriero.core.outlook import waits_for
+from arriero.core.records import ItemRecord, Loaded, TaskRecord
 from arriero.core.services import Services
 from arriero.core.streams import heads_of
 from arriero.types.errors import (
@@ -121,7 +122,8 @@ class Tasks:
         if not record.ended:
             item = await self._kernel.load(records.ITEM, names.ITEMS, record.id)
             if item is not None:
-                record.status = item.record.status if not item.record.ended else TaskStatus.RUNNING
+                record.waits_for = await waits_for(self._kernel, item.record)
+                record.status = _status(item.record, waits=bool(record.waits_for))
                 record.attempts = max(record.attempts, item.record.attempt)
                 record.started_at = record.started_at or item.record.started_at
         return record
@@ -230,6 +232,13 @@ class Tasks:
             deadline_at=None if deadline is None else now + deadline,
             headers={**headers, **submission.headers},
         )
+
+
+def _status(item: ItemRecord, *, waits: bool) -> TaskStatus:
+    """The status of an open task as of its first item; one that has others at work instead is waiting."""
+    if item.ended:
+        return TaskStatus.RUNNING
+    return TaskStatus.WAITING if waits and item.status is TaskStatus.RUNNING else item.status
 
 
 def _service(submission: Submission) -> str:

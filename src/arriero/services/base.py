@@ -60,6 +60,7 @@ class _MessageHandler:
     """Runs a user's own ``process_message`` as the handler of a service."""
 
     def __init__(self, service: BaseService) -> None:
+        self.accepts: dict[str, bool] = {}
         self._service = service
 
     async def handle(self, context: HandlerContext) -> Handled:

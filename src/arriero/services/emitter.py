@@ -35,9 +35,10 @@ class Emitter:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
 
-    def add(self, data: bytes, type_name: str, *, last: bool) -> None:
+    def add(self, data: bytes, type_name: str, *, last: bool, path: str = "", asks: bool = False) -> None:
         """Queue an event; the ``last`` one goes with the report."""
-        self._unsent.append(Event(number=self._count, data=msgspec.Raw(data), type=type_name))
+        event = Event(number=self._count, data=msgspec.Raw(data), type=type_name, path=path, asks=asks, last=last)
+        self._unsent.append(event)
         self._count += 1
         if not last and self._timer is None and self._sending is None:
             loop = asyncio.get_running_loop()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from arriero.runtime.arguments import parse_arguments
 from arriero.services.generators import Yields
@@ -24,6 +24,7 @@ class WorkflowHandler:
 
         self._runner = WorkflowRunner(workflow)
         self._stop = workflow.stop_event_class.__name__
+        self.accepts: dict[str, bool] = {}
 
     async def handle(self, context: HandlerContext) -> Handled:
         grant = context.grant
@@ -47,6 +48,7 @@ class FunctionHandler:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
+        self.accepts: dict[str, bool] = {}
         self._signature = inspect.signature(function)
         self._name = getattr(function, "__name__", type(function).__name__)
         self._is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
@@ -65,6 +67,6 @@ class FunctionHandler:
             else:
                 value = await in_thread(lambda: yields.exhaust(self._function(**arguments)))
             if inspect.isasyncgen(value):
-                value = await yields.exhaust_async(value)
+                value = await yields.exhaust_async(cast("AsyncGenerator[Any, None]", value))
         context.emit({"result": value}, "StopEvent", last=True)
         return Handled(value)

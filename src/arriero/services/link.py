@@ -26,16 +26,21 @@ from arriero.types.link import (
     LARGEST_MESSAGE,
     Answer,
     Bye,
+    Call,
     Claim,
     CoreFrame,
+    Deliver,
     Emit,
     Event,
     Grant,
     Hello,
     OnOpen,
+    Outcome,
+    Push,
     Release,
     Report,
     Stop,
+    Wait,
     Welcome,
     WorkerFrame,
     decode_core_frames,
@@ -60,7 +65,7 @@ class WebSocketLink:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._pending: dict[int, WorkerFrame] = {}
-        self._answers: dict[int, asyncio.Future[list[Grant]]] = {}
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._outgoing: list[WorkerFrame] = []
         self._wake = asyncio.Event()
         self._opened = asyncio.Event()
@@ -68,8 +73,8 @@ class WebSocketLink:
         self._next = 0
         self._keeper: asyncio.Task[None] | None = None
 
-    async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
-        self._hello, self._on_stop, self._on_open = hello, on_stop, on_open
+    async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
+        self._hello, self._on_push, self._on_open = hello, on_push, on_open
         self._keeper = asyncio.create_task(self._keep(), name=f"link to {self.url}")
         opened = asyncio.create_task(self._opened.wait())
         try:
@@ -80,14 +85,25 @@ class WebSocketLink:
             opened.cancel()
 
     async def claim(self, free: int) -> list[Grant]:
-        return await self._request(Claim(request=self._number(), free=free))
+        return (await self._request(Claim(request=self._number(), free=free))).grants
 
     async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
         await self._request(Emit(request=self._number(), item_id=item_id, token=token, events=events))
 
     async def report(self, report: Report) -> list[Grant]:
         report.request = self._number()
-        return await self._request(report)
+        return (await self._request(report)).grants
+
+    async def call(self, call: Call) -> Outcome:
+        call.request = self._number()
+        outcome = (await self._request(call)).outcome
+        if outcome is None:
+            raise ProtocolError(f"the control plane at {self.url} answers a call without its outcome")
+        return outcome
+
+    async def wait(self, wait: Wait) -> None:
+        wait.request = self._number()
+        await self._request(wait)
 
     async def release(self, tokens: dict[str, str]) -> None:
         await self._request(Release(request=self._number(), tokens=tokens))
@@ -130,8 +146,8 @@ class WebSocketLink:
         self._next += 1
         return self._next
 
-    async def _request(self, frame: Report | Claim | Emit | Release | Bye) -> list[Grant]:
-        answer: asyncio.Future[list[Grant]] = asyncio.get_running_loop().create_future()
+    async def _request(self, frame: Report | Claim | Emit | Call | Wait | Release | Bye) -> Answer:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending[frame.request] = frame
         self._answers[frame.request] = answer
         self._outgoing.append(frame)
@@ -205,8 +221,8 @@ class WebSocketLink:
             raise ProtocolError(f"the control plane at {self.url} sent what is no frame: {error}") from error
 
     def _take(self, frame: CoreFrame) -> None:
-        if isinstance(frame, Stop):
-            self._on_stop(frame)
+        if isinstance(frame, Stop | Deliver):
+            self._on_push(frame)
         elif isinstance(frame, Answer):
             answer = self._answers.get(frame.request)
             if answer is None or answer.done():
@@ -214,7 +230,7 @@ class WebSocketLink:
             if frame.error is not None:
                 answer.set_exception(error_from_info(frame.error))
             else:
-                answer.set_result(frame.grants)
+                answer.set_result(frame)
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:

@@ -32,9 +32,10 @@ class ControlPlaneCalls:
         return await self._starting.call(requests.queue_config())
 
     async def register(self, definition: ServiceDefinition) -> ControlPlaneConfig:
-        """Make a service known; gives the control plane's settings."""
-        shown = await self._starting.call(requests.register_service(definition))
-        return ControlPlaneConfig.model_validate(shown or {})
+        """Make a service known; gives the control plane's settings, those of a newer one that are known here."""
+        shown = await self._starting.call(requests.register_service(definition)) or {}
+        known = {name: value for name, value in shown.items() if name in ControlPlaneConfig.model_fields}
+        return ControlPlaneConfig.model_validate(known)
 
     async def deregister(self, service_name: str) -> None:
         await self._caller.call(requests.deregister_service(service_name))

@@ -11,22 +11,16 @@ from typing import Any
 import msgspec
 
 from arriero.message_queues.base import MessageQueue, Subscription
+from arriero.services.context import ItemContext, Run, bounded
 from arriero.services.emitter import Emitter
 from arriero.services.faults import error_info, shown
 from arriero.services.lease import LeaseKeeper
-from arriero.types.errors import (
-    ArrieroError,
-    ErrorInfo,
-    Fenced,
-    InternalError,
-    PayloadTooLarge,
-    StateConflict,
-    Unavailable,
-)
+from arriero.services.slots import Slots
+from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, InternalError, StateConflict, Unavailable
 from arriero.types.handling import Handled, Handler
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
-from arriero.types.link import LARGEST_VALUE, ControlPlaneLink, Grant, Hello, Report, Stop, Welcome
+from arriero.types.link import ControlPlaneLink, Grant, Hello, Push, Report, Stop, Welcome
 
 logger = logging.getLogger("arriero.services")
 
@@ -51,32 +45,6 @@ class WorkerOptions:
     max_queue: int | None = None
 
 
-class ItemContext:
-    """What a handler gets: see :class:`~arriero.types.handling.HandlerContext`."""
-
-    __slots__ = ("_emitter", "grant")
-
-    def __init__(self, grant: Grant, emitter: Emitter) -> None:
-        self.grant = grant
-        self._emitter = emitter
-
-    def emit(self, data: dict[str, Any], type: str = "", *, last: bool = False) -> None:
-        self._emitter.add(bounded(encode_json(data, f"event {type}"), f"event {type}"), type, last=last)
-
-
-class Run:
-    """One item in work."""
-
-    __slots__ = ("emitter", "failure", "grant", "stopped", "task")
-
-    def __init__(self, grant: Grant, emitter: Emitter) -> None:
-        self.grant = grant
-        self.emitter = emitter
-        self.failure: BaseException | None = None
-        self.stopped = False
-        self.task: asyncio.Task[None] | None = None
-
-
 class Worker:
     """Serves one service until :meth:`run` is cancelled; :meth:`drain` lets running items finish first.
 
@@ -96,7 +64,7 @@ class Worker:
         self._runs: dict[str, Run] = {}
         self._held: dict[str, str] = {}
         self._revoked: set[str] = set()
-        self._asked = 0
+        self._slots = Slots(options.slots)
         self._running = True
         self._tasks: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
@@ -133,7 +101,7 @@ class Worker:
         self._raised = loop.create_future()
         self._lease = LeaseKeeper(self._link, self.id, loop)
         try:
-            await self._link.open(self._hello, self._stop, self._opened)
+            await self._link.open(self._hello, self._pushed, self._opened)
             topic = f"{self._namespace()}.{self.options.service}"
             self._subscription = await self._queue.subscribe(topic, prefetch=1)
             self.ready.set()
@@ -183,10 +151,10 @@ class Worker:
 
     async def _answer_ring(self) -> None:
         """Claim; a worker without a free slot says so, for the ring may be due to another."""
-        if len(self._runs) < self.options.slots:
-            await self._claim()
-        else:
+        if self._slots.full:
             await self._link.claim(0)
+        else:
+            await self._claim()
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -194,21 +162,24 @@ class Worker:
             await subscription.aclose()
 
     async def _claim(self) -> None:
-        free = self.options.slots - len(self._runs) - self._asked
-        if free <= 0 or not self._running:
+        free = self._slots.free
+        if not free or not self._running:
             return
-        self._asked += free
+        self._slots.ask(free)
         grants: list[Grant] = []
         try:
             grants = await self._link.claim(free)
         finally:
-            self._asked -= free
-            self._begin(grants)
+            self._begin(grants, free)
 
-    def _begin(self, grants: list[Grant]) -> None:
-        """Start what was granted. What ended before it arrived is not begun, and a worker that drains gives it back."""
+    def _begin(self, grants: list[Grant], asked: int) -> None:
+        """Start what was granted for so many slots.
+
+        What ended before it arrived is not begun, and a worker that drains gives it back.
+        """
         wanted = [grant for grant in grants if grant.token not in self._revoked]
-        if not self._asked:
+        self._slots.answered(asked, len(wanted) if self._running else 0)
+        if not self._slots.asked:
             self._revoked.clear()
         if not self._running and wanted:
             self._start(self._link.release({grant.item_id: grant.token for grant in wanted}))
@@ -225,7 +196,7 @@ class Worker:
         if older is not None:  # the lease was lost, and the item came back to the same worker
             self._stop(Stop(item_id=item_id, token=older, reason="fenced"))
         fenced = Stop(item_id=item_id, token=token, reason="fenced")
-        run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced)))
+        run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced)), self._slots)
         self._runs[item_id] = run
         self._held[item_id] = token
         run.task = self._start(self._work(run))
@@ -256,15 +227,21 @@ class Worker:
         await self._finish(run, report)
 
     async def _handle(self, run: Run) -> Handled:
-        context = ItemContext(run.grant, run.emitter)
+        fenced = Stop(item_id=run.grant.item_id, token=run.grant.token, reason="fenced")
+        context = ItemContext(run, self._link, self._start, self._claim_soon, lambda: self._stop(fenced))
         return await self._handler.handle(context)
+
+    def _claim_soon(self) -> None:
+        if self._slots.free and self._running:
+            self._start(self._claim())
 
     async def _finish(self, run: Run, report: Report) -> None:
         if run.stopped:
             return
         del self._runs[run.grant.item_id]
-        report.free = ask = 1 if self._running else 0
-        self._asked += ask
+        run.let_go()
+        report.free = ask = 1 if self._running and self._slots.free else 0
+        self._slots.ask(ask)
         grants: list[Grant] = []
         try:
             grants = await self._report(report)
@@ -272,10 +249,9 @@ class Worker:
             logger.log(_level(error), "the report of item %s was refused: %s", run.grant.item_id, error)
             self._start(self._claim())
         finally:
-            self._asked -= ask
             if self._held.get(run.grant.item_id) == run.grant.token:
                 del self._held[run.grant.item_id]
-            self._begin(grants)
+            self._begin(grants, ask)
             self._settle(run)
 
     async def _report(self, report: Report) -> list[Grant]:
@@ -309,13 +285,33 @@ class Worker:
             self._lease.busy(holds_items=False)
             self._quiet.set()
 
+    def _pushed(self, push: Push) -> None:
+        if isinstance(push, Stop):
+            self._stop(push)
+            return
+        run = self._runs.get(push.item_id)
+        if run is None or run.grant.token != push.token:
+            return
+        run.take(push.arrivals)
+        if not run.idle:
+            run.deliver()
+        elif not run.waking:
+            run.waking = True
+            self._start(self._wake(run))
+
+    async def _wake(self, run: Run) -> None:
+        """Events have come for an item that waited for them: it needs a slot first."""
+        await run.regain()
+        run.idle = run.waking = False
+        run.deliver()
+
     def _stop(self, stop: Stop) -> None:
         """The item ended elsewhere: its slot is free at once, whatever the handler does.
 
         It may have ended before the answer that grants it was read.
         """
         if self._held.get(stop.item_id) != stop.token:
-            if self._asked:
+            if self._slots.asked:
                 self._revoked.add(stop.token)
             return
         del self._held[stop.item_id]
@@ -324,6 +320,7 @@ class Worker:
             return
         logger.info("item %s of %s: %s", stop.item_id, self.options.service, stop.reason)
         run.stopped = True
+        run.let_go()
         run.emitter.drop()
         if run.task is not None:
             run.task.cancel()
@@ -344,13 +341,14 @@ class Worker:
             worker_id=self.id,
             service=options.service,
             slots=options.slots,
-            free=max(0, options.slots - len(self._runs) - self._asked),
+            free=self._slots.free,
             description=options.description,
             host=options.host,
             port=options.port,
             parallel=options.parallel,
             max_queue=options.max_queue,
             held=dict(self._held),
+            accepts=self._handler.accepts,
         )
 
     def _opened(self, welcome: Welcome) -> None:
@@ -391,14 +389,6 @@ class Worker:
                 logger.warning("%d handlers of %s do not stop", len(stuck), self.options.service)
         self._lease.stop()
         await self._link.aclose()
-
-
-def bounded(text: bytes, what: str) -> bytes:
-    """The JSON text itself, unless it is too large to be reported."""
-    if len(text) > LARGEST_VALUE:
-        size = len(text)
-        raise PayloadTooLarge(f"{what} has {size} bytes; the limit is {LARGEST_VALUE}", size=size, limit=LARGEST_VALUE)
-    return text
 
 
 def _level(error: ArrieroError) -> int:

@@ -5,6 +5,8 @@
     ArrieroError
     ├── InvalidInput (ValueError)            what was sent cannot be read
     │   ├── NotJSON                          a value that JSON cannot hold as it is
+    │   ├── UnknownEvent                     an event that the service does not take; names those it does
+    │   ├── TooDeep                          services that call one another beyond the limit named
     │   └── PayloadTooLarge                  it is larger than the limit named
     ├── NotFound (ValueError)
     │   ├── UnknownService                   names the services that are known
@@ -12,6 +14,8 @@
     │   └── UnknownTask
     ├── Conflict                             it is there already, and it is different
     │   ├── TaskConflict                     same id or idempotency key, other body
+    │   ├── AlreadyAnswered                  what was asked has its answer
+    │   ├── AlreadyEnded                     the task has ended and takes nothing more
     │   ├── StateConflict                    a commit met a newer version
     │   └── LogEnded                         an append to a log that has ended
     ├── Fenced                               the claim token is not the newest
@@ -98,6 +102,18 @@ class NotJSON(InvalidInput):
     code = "not_json"
 
 
+class UnknownEvent(InvalidInput):
+    """The service takes no event of that type from outside. The message lists those it takes."""
+
+    code = "unknown_event"
+
+
+class TooDeep(InvalidInput):
+    """Services call one another more levels deep than the limit allows. End the recursion, or raise the setting."""
+
+    code = "too_deep"
+
+
 class PayloadTooLarge(InvalidInput):
     """The value is larger than the limit. Send less, or raise the setting that the message names."""
 
@@ -141,6 +157,18 @@ class TaskConflict(Conflict):
     """A task with this id or idempotency key exists with another body. Use a new id or key."""
 
     code = "task_conflict"
+
+
+class AlreadyAnswered(Conflict):
+    """Whatever the task asked for has been answered. Only the first answer counts."""
+
+    code = "already_answered"
+
+
+class AlreadyEnded(Conflict):
+    """The task has ended, so nothing can be sent to it any more."""
+
+    code = "already_ended"
 
 
 class StateConflict(Conflict):

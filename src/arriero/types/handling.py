@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from arriero.types.link import Grant
+from arriero.types.link import Arrival, Grant
 
 
 @dataclass(slots=True)
@@ -22,14 +23,49 @@ class HandlerContext(Protocol):
     @property
     def grant(self) -> Grant: ...
 
-    def emit(self, data: dict[str, Any], type: str = "", *, last: bool = False) -> None:  # the word that readers see
+    def emit(
+        self,
+        data: dict[str, Any],
+        type: str = "",  # the word that readers see
+        *,
+        last: bool = False,
+        path: str = "",
+        asks: bool = False,
+    ) -> None:
         """Append a JSON object to the task's stream, with the name of its event class. It never waits; order is kept.
 
-        ``last`` says that the handler is about to return: the event then travels with the result.
+        ``last`` says that the handler is about to return: the event then travels with the result. ``path`` names where
+        below this item it arose (services joined by slashes), ``asks`` says that it asks for an answer from outside.
+        """
+
+    async def call(self, service: str, arguments: Mapping[str, Any], *, scope: str = "", patient: bool = True) -> Any:
+        """Have a service do something as a child of this item; gives its result as a JSON value.
+
+        ``scope`` names the piece of work that calls (for a workflow: the step's work item), the same after a resume:
+        the n-th call of one scope to one service with one input is the same child, and is not started twice.
+        While it waits the item holds no slot. ``patient`` is to be false where there is another way to do it.
+
+        Errors: ``UnknownService`` before anything is started; ``TooDeep``; ``NotJSON`` for the arguments;
+        ``TaskFailed``, ``TaskCancelled``, ``TaskTimedOut`` or ``TaskDead`` as the child ended.
+        """
+
+    def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
+        """Be told of the events that come from outside: those that have come, at once, and then each as it comes."""
+
+    def idle(self, events: Sequence[str]) -> None:
+        """There is nothing to do until an event of these names comes. It never waits.
+
+        The item holds no slot until the next arrival; readers of its status see what it waits for.
         """
 
 
 class Handler(Protocol):
-    """A kind of service. Whatever it raises is the item's failure; it is cancelled when its item ends from outside."""
+    """A kind of service. Whatever it raises is the item's failure; it is cancelled when its item ends from outside.
+
+    ``accepts`` lists the events that it takes from outside, by every name, with whether it is an answer.
+    """
+
+    @property
+    def accepts(self) -> dict[str, bool]: ...
 
     async def handle(self, context: HandlerContext) -> Handled: ...

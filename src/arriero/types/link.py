@@ -12,13 +12,26 @@ from typing import Any, Protocol
 import msgspec
 
 from arriero.types.errors import ErrorInfo
+from arriero.types.tasks import TaskStatus
+
+
+class Arrival(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An event that was sent to an item from outside; ``seq`` counts from 1 within the item.
+
+    ``type`` is one of the names that the service accepts; ``data`` is a JSON object.
+    """
+
+    seq: int
+    type: str
+    data: msgspec.Raw
 
 
 class Grant(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A claimed work item: what to do, and the right to do it.
 
     ``input`` is the task's text, ``context`` what the (session, service) kept from its last item. ``deadline`` is in
-    seconds from now.
+    seconds from now. ``path`` names the services between the task and this item, joined by slashes: empty for the
+    task's own. ``inbox`` holds the events that were sent from outside so far.
     """
 
     item_id: str
@@ -32,17 +45,24 @@ class Grant(msgspec.Struct, kw_only=True, omit_defaults=True):
     context: str | None = None
     deadline: float | None = None
     headers: dict[str, str] = {}
+    path: str = ""
+    inbox: list[Arrival] = []
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One stream event of an item. ``number`` counts from 0 within (item, epoch), so that a repeat is recognised.
 
-    ``type`` is the name of the event's class; ``data`` is a JSON object.
+    ``type`` is the name of the event's class; ``data`` is a JSON object. ``path`` is where below the item it arose,
+    when a workflow ran another in its own process. ``asks`` is set when it asks for an answer from outside, ``last``
+    for the event that ends a run.
     """
 
     number: int
     data: msgspec.Raw
     type: str = ""
+    path: str = ""
+    asks: bool = False
+    last: bool = False
 
 
 class Report(msgspec.Struct, kw_only=True, omit_defaults=True, tag="report"):
@@ -66,6 +86,8 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     """The first frame of a connection. ``held`` maps the items that the worker works on to their claim tokens.
 
     ``parallel`` says that items of one session need no order; ``max_queue`` is how many items may be queued at most.
+    ``accepts`` lists the events that its handler takes from outside, each by every name it goes by, with whether it is
+    an answer (to an event that asks).
     """
 
     worker_id: str
@@ -78,6 +100,7 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     parallel: bool = False
     max_queue: int | None = None
     held: dict[str, str] = {}
+    accepts: dict[str, bool] = {}
 
 
 class Claim(msgspec.Struct, kw_only=True, tag="claim"):
@@ -103,6 +126,35 @@ class Release(msgspec.Struct, kw_only=True, tag="release"):
     tokens: dict[str, str]
 
 
+class Call(msgspec.Struct, kw_only=True, omit_defaults=True, tag="call"):
+    """Have a child of an item done by a service; answered when the child has ended, so it is open for that long.
+
+    The same ``key`` within the item is the same child, which is not started twice. ``patient`` waits for a service
+    that may be about to register; otherwise an unknown one is refused at once.
+    """
+
+    request: int
+    item_id: str
+    token: str
+    key: str
+    service: str
+    input: str
+    patient: bool = True
+
+
+class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
+    """The item has nothing to do until an event comes from outside. ``events`` names what would move it.
+
+    ``seen`` is the seq of the newest arrival that it knows, so that one which crosses this frame is not slept through.
+    """
+
+    request: int
+    item_id: str
+    token: str
+    events: list[str] = []
+    seen: int = 0
+
+
 class Bye(msgspec.Struct, kw_only=True, tag="bye"):
     """The worker leaves on purpose."""
 
@@ -121,12 +173,29 @@ class Welcome(msgspec.Struct, kw_only=True, omit_defaults=True, tag="welcome"):
     stop: list[str] = []
 
 
+class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How a child ended: its ``value``, or the ``error`` that goes with any status but ``completed``."""
+
+    status: TaskStatus = TaskStatus.COMPLETED
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    error: ErrorInfo | None = None
+
+
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, tag="answer"):
-    """Answers one request; ``error`` set means that nothing of it took effect."""
+    """Answers one request; ``error`` set means that nothing of it took effect. ``outcome`` answers a :class:`Call`."""
 
     request: int
     error: ErrorInfo | None = None
     grants: list[Grant] = []
+    outcome: Outcome | None = None
+
+
+class Deliver(msgspec.Struct, kw_only=True, tag="deliver"):
+    """Events for an item that the worker holds. After a reconnect they come again; their ``seq`` tells."""
+
+    item_id: str
+    token: str
+    arrivals: list[Arrival]
 
 
 class Stop(msgspec.Struct, kw_only=True, omit_defaults=True, tag="stop"):
@@ -143,8 +212,8 @@ LARGEST_VALUE = 32 * 1024 * 1024
 SPLIT = 16 * 1024 * 1024
 LARGEST_MESSAGE = 256 * 1024 * 1024
 
-WorkerFrame = Hello | Report | Claim | Emit | Release | Bye
-CoreFrame = Welcome | Answer | Stop
+WorkerFrame = Hello | Report | Claim | Emit | Call | Wait | Release | Bye
+CoreFrame = Welcome | Answer | Stop | Deliver
 
 #: A WebSocket message holds a JSON list of frames.
 encode_frames = msgspec.json.Encoder().encode
@@ -164,8 +233,11 @@ class ControlPlaneLink(Protocol):
     Implementations reconnect by themselves; a call made while there is no connection waits for one.
     """
 
-    async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
-        """Connect; ``hello`` is asked anew, and ``on_open`` told, at each connection. Returns after the first."""
+    async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
+        """Connect; ``hello`` is asked anew, and ``on_open`` told, at each connection. Returns after the first.
+
+        ``on_push`` gets what the control plane sends of itself.
+        """
 
     async def claim(self, free: int) -> list[Grant]:
         """At most ``free`` items, the oldest first."""
@@ -175,6 +247,15 @@ class ControlPlaneLink(Protocol):
 
     async def report(self, report: Report) -> list[Grant]:
         """End an item; gives at most ``report.free`` new ones. ``request`` is filled in by the link."""
+
+    async def call(self, call: Call) -> Outcome:
+        """Have a child of an item done; gives how it ended. ``request`` is filled in by the link.
+
+        Errors: ``UnknownService``, ``TooDeep``, ``Fenced``. Cancelling the call does not end the child.
+        """
+
+    async def wait(self, wait: Wait) -> None:
+        """Say that an item waits for an event. ``request`` is filled in by the link."""
 
     async def release(self, tokens: dict[str, str]) -> None:
         """Give items back unfinished."""
@@ -187,6 +268,8 @@ class ControlPlaneLink(Protocol):
 
 
 OnOpen = Callable[[Welcome], None]
+#: What the control plane sends without being asked.
+Push = Stop | Deliver
 
 
 def to_json(value: Any) -> msgspec.Raw:

@@ -40,6 +40,10 @@ class ControlPlaneConfig(BaseSettings):
     max_losses: int = Field(default=5, ge=1)
     #: Largest input of a task.
     max_input: int = Field(default=10 * 1024 * 1024, gt=0)
+    #: Largest event that is sent to a task from outside.
+    max_event: int = Field(default=1024 * 1024, gt=0)
+    #: How many services deep services may call one another.
+    max_nesting: int = Field(default=32, ge=0)
     #: Longest that one request waits for a result.
     max_wait: float = Field(default=60.0, gt=0)
     #: How many items of one service may be queued; None for any number. A service may set its own ``max_queue``.

@@ -59,6 +59,8 @@ class TaskDefinition(BaseModel):
     created_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
+    #: What keeps an open task from going on: services, events, an earlier task of its session, or a time.
+    waits_for: list[dict[str, Any]] = Field(default_factory=list)
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property

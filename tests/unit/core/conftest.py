@@ -21,20 +21,30 @@ from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator
 from arriero.state_stores import StateStore, open_store
 from arriero.types.errors import ErrorInfo
 from arriero.types.ids import generate_id
-from arriero.types.link import Event, Grant, Hello, Report, Stop
+from arriero.types.link import Call, Deliver, Event, Grant, Hello, Outcome, Push, Report, Stop, Wait
 from arriero.types.settings import ControlPlaneConfig
 
 
 class Hand:
     """A worker without a loop: the test claims, emits and reports for it."""
 
-    def __init__(self, core: Core, service: str, slots: int = 8, *, parallel: bool = False) -> None:
+    def __init__(
+        self,
+        core: Core,
+        service: str,
+        slots: int = 8,
+        *,
+        parallel: bool = False,
+        accepts: dict[str, bool] | None = None,
+    ) -> None:
         self.core = core
         self.worker_id = generate_id()
         self.service = service
         self.slots = slots
         self.parallel = parallel
+        self.accepts = accepts or {}
         self.stops: asyncio.Queue[Stop] = asyncio.Queue()
+        self.delivered: asyncio.Queue[Deliver] = asyncio.Queue()
         self.held: dict[str, str] = {}
         self.stale: list[str] = []
         self.link: Link
@@ -47,10 +57,27 @@ class Hand:
             free=self.slots,
             parallel=self.parallel,
             held=self.held,
+            accepts=self.accepts,
         )
-        self.link, welcome = await self.core.links.attach(hello, self.stops.put_nowait, local=False)
+        self.link, welcome = await self.core.links.attach(hello, self._pushed, local=False)
         self.stale = welcome.stop
         return self
+
+    def _pushed(self, push: Push) -> None:
+        if isinstance(push, Stop):
+            self.stops.put_nowait(push)
+        else:
+            self.delivered.put_nowait(push)
+
+    async def call(self, grant: Grant, service: str, key: str = "k", text: str = "{}") -> asyncio.Task[Outcome]:
+        """Start a child; gives the task that waits for its outcome."""
+        call = Call(request=0, item_id=grant.item_id, token=grant.token, key=key, service=service, input=text)
+        child_id = await self.core.children.start(call)
+        return asyncio.create_task(self.core.children.outcome(child_id), name=child_id)
+
+    async def wait(self, grant: Grant, *events: str, seen: int = 0) -> None:
+        frame = Wait(request=0, item_id=grant.item_id, token=grant.token, events=list(events), seen=seen)
+        await self.core.inbox.wait(self.link, frame)
 
     async def claim(self, free: int = 1) -> list[Grant]:
         grants = await self.core.claims.claim(self.link, free)

@@ -1,0 +1,69 @@
+"""The slots of a worker: how many items run at once, and who gets the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Slots:
+    """Taken by items that run and by claims under way. An item that waits gives its slot up, and is served before any
+    new claim when it wants one again.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.used = 0
+        self.asked = 0
+        self._wanted: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def free(self) -> int:
+        """Slots that a claim may ask for."""
+        return 0 if self._wanted else max(0, self.count - self.used - self.asked)
+
+    @property
+    def full(self) -> bool:
+        return self.used >= self.count
+
+    def ask(self, count: int) -> None:
+        """So many slots are asked for by a claim."""
+        self.asked += count
+
+    def answered(self, count: int, granted: int) -> None:
+        """The claim for so many slots brought so many items, which run now."""
+        self.asked -= count
+        self.used += granted
+        self._serve()
+
+    def give_back(self) -> None:
+        """An item needs its slot no more."""
+        self.used -= 1
+        self._serve()
+
+    def seize(self) -> None:
+        """An item takes a slot at once, even one too many: it cannot wait."""
+        self.used += 1
+
+    async def regain(self) -> None:
+        """Get a slot for an item that gave its own up: now, or as soon as one is free."""
+        if self.free:
+            self.used += 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._wanted.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give_back()
+            else:
+                self._wanted.remove(place)
+            raise
+
+    def _serve(self) -> None:
+        while self._wanted and self.used + self.asked < self.count:
+            place = self._wanted.popleft()
+            if not place.done():
+                self.used += 1
+                place.set_result(None)
