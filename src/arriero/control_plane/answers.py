@@ -8,9 +8,10 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response
 
+from arriero.core.listing import SessionView
 from arriero.core.records import NULL, TaskRecord
 from arriero.types.errors import ArrieroError, ErrorInfo
-from arriero.types.tasks import TaskStatus
+from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult, TaskStatus
 
 _encode = msgspec.json.Encoder().encode
 
@@ -85,6 +86,21 @@ def _text(value: msgspec.Raw) -> str:
         return "null"
     decoded = msgspec.json.decode(raw) if raw[:1] == b'"' else None
     return decoded if isinstance(decoded, str) else raw.decode()
+
+
+def result_of(task: TaskRecord) -> TaskResult:
+    """The same as the documented class."""
+    return TaskResult.model_validate_json(_encode(result_view(task)))
+
+
+def session_of(view: SessionView) -> SessionDefinition:
+    """The documented class of a session."""
+    return SessionDefinition(session_id=view.session_id, task_ids=view.task_ids, state=view.state)
+
+
+def definition_of(task: TaskRecord) -> TaskDefinition:
+    """:func:`task_view` as the documented class."""
+    return TaskDefinition.model_validate_json(_encode(task_view(task)))
 
 
 def task_view(task: TaskRecord) -> dict[str, Any]:

@@ -7,19 +7,23 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from arriero.control_plane.answers import definition_of, result_of, session_of
 from arriero.core.core import Core
+from arriero.core.listing import MOST
+from arriero.core.tasks import Submission
 from arriero.message_queues import SimpleMessageQueueServer
 from arriero.message_queues.backends import label_of
 from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
 from arriero.state_stores import StateStore, open_store
-from arriero.types.errors import ArrieroError, ConfigurationError, Unavailable
+from arriero.types.errors import ArrieroError, ConfigurationError, InvalidInput, Unavailable
 from arriero.types.ids import generate_id
 from arriero.types.link import LARGEST_MESSAGE
-from arriero.types.messages import CONTROL_PLANE_NAME, QueueMessage
+from arriero.types.messages import CONTROL_PLANE_NAME, ActionTypes, QueueMessage
 from arriero.types.services import ServiceDefinition
 from arriero.types.serving import AsgiServer, BodyLimit, bind
 from arriero.types.settings import ControlPlaneConfig
+from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult, TaskStream
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -166,6 +170,95 @@ class ControlPlaneServer:
         from arriero.core.services import to_definition
 
         return to_definition(self.core.services.require(service_name))
+
+    async def get_all_services(self) -> dict[str, ServiceDefinition]:
+        """Every known service, by its name."""
+        from arriero.core.services import to_definition
+
+        return {name: to_definition(record) for name, record in self.core.services.list().items()}
+
+    async def create_session(self) -> str:
+        """Make a session; gives its id."""
+        return await self.core.sessions.create()
+
+    async def get_session(self, session_id: str) -> SessionDefinition:
+        """The session with its state and its newest tasks; otherwise ``UnknownSession``, as everywhere below."""
+        return session_of(await self.core.listing.session(session_id))
+
+    async def get_all_sessions(self) -> dict[str, SessionDefinition]:
+        """Every session, by its id."""
+        found: dict[str, SessionDefinition] = {}
+        after: str | None = ""
+        while after is not None:
+            views, after = await self.core.listing.sessions(after, MOST)
+            found |= {view.session_id: session_of(view) for view in views}
+        return found
+
+    async def delete_session(self, session_id: str) -> None:
+        """Remove the session and its tasks; those still open are ended first."""
+        await self.core.sessions.delete(session_id)
+
+    async def get_session_state(self, session_id: str) -> dict[str, Any]:
+        return await self.core.sessions.state(session_id)
+
+    async def update_session_state(self, session_id: str, state: dict[str, Any]) -> None:
+        """Merge keys into the state."""
+        await self.core.sessions.update_state(session_id, state)
+
+    async def add_task_to_session(self, session_id: str, task_def: TaskDefinition) -> str:
+        """Accept a task, as a client's submission is accepted; gives its id."""
+        task_def.session_id = task_def.session_id or session_id
+        fields = ("input", "task_id", "session_id", "service_id", "deadline", "headers")
+        submission = Submission(**{name: getattr(task_def, name) for name in fields})
+        return (await self.core.tasks.submit(session_id, submission)).id
+
+    async def send_task_to_service(self, task_def: TaskDefinition) -> TaskDefinition:
+        """Accept the task in its session, unless it is there already; gives it as it stands."""
+        if task_def.session_id is None:
+            raise InvalidInput(f"task {task_def.task_id!r} has no session; set session_id")
+        return await self.get_task(await self.add_task_to_session(task_def.session_id, task_def))
+
+    async def handle_service_completion(self, task_result: TaskResult) -> None:
+        """Take the result of a service that answers by messages; one that has claimed the task reports by its link."""
+        data = task_result.model_dump(mode="json")
+        await self.process_message(QueueMessage(action=ActionTypes.COMPLETED_TASK, data=data))
+
+    async def add_stream_to_session(self, task_stream: TaskStream) -> None:
+        """Take a stream event of such a service."""
+        data = task_stream.model_dump(mode="json")
+        await self.process_message(QueueMessage(action=ActionTypes.TASK_STREAM, data=data))
+
+    async def get_session_tasks(self, session_id: str) -> list[TaskDefinition]:
+        """The session's tasks in the order of submission."""
+        found: list[TaskDefinition] = []
+        after: str | None = ""
+        while after is not None:
+            tasks, after = await self.core.listing.tasks(session_id, after, MOST)
+            found += map(definition_of, tasks)
+        return found
+
+    async def get_current_task(self, session_id: str) -> TaskDefinition | None:
+        """The task that was submitted last."""
+        task = await self.core.listing.newest(session_id)
+        return None if task is None else definition_of(task)
+
+    async def get_task(self, task_id: str) -> TaskDefinition:
+        """The task with its status; otherwise ``UnknownTask``."""
+        task = await self.core.tasks.get(None, task_id)
+        return definition_of(await self.core.tasks.show(task.session_id, task_id))
+
+    async def get_task_result(self, task_id: str, session_id: str) -> TaskResult | None:
+        """What came of the task, or None while nothing has."""
+        task = await self.core.tasks.get(session_id, task_id)
+        return result_of(task) if task.ended else None
+
+    async def get_message_queue_config(self) -> dict[str, dict[str, Any]]:
+        """The configuration of the message queue under the name of its class, without secrets."""
+        from arriero.control_plane.routes import shown
+
+        if self._queue_config is None:
+            raise Unavailable("this control plane has no message queue")
+        return shown(self._queue_config())
 
     async def _consume(self) -> None:
         if self.message_queue is None:
