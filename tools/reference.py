@@ -103,7 +103,7 @@ def settings() -> Iterator[str]:
 
 def setting_classes() -> list[type[BaseModel]]:
     from arriero import ControlPlaneConfig, SimpleMessageQueueConfig, SimpleOrchestratorConfig, WorkflowServiceConfig
-    from arriero.client import ClientSettings
+    from arriero.client import Client, ClientSettings
 
     return [
         ControlPlaneConfig,
@@ -111,6 +111,7 @@ def setting_classes() -> list[type[BaseModel]]:
         SimpleOrchestratorConfig,
         WorkflowServiceConfig,
         ClientSettings,
+        Client,
     ]
 
 

@@ -15,11 +15,15 @@ __all__ = [
     "BaseOrchestrator",
     "BaseService",
     "CallableMessageConsumer",
+    "Client",
     "ControlPlaneConfig",
     "ControlPlaneServer",
+    "EventDefinition",
     "FunctionService",
+    "LlamaDeployClient",
     "QueueMessage",
     "ServiceDefinition",
+    "SessionClient",
     "SessionDefinition",
     "SimpleMessageQueue",
     "SimpleMessageQueueConfig",
@@ -27,6 +31,7 @@ __all__ = [
     "SimpleOrchestrator",
     "SimpleOrchestratorConfig",
     "TaskDefinition",
+    "TaskEntry",
     "TaskResult",
     "TransientError",
     "WorkflowService",
@@ -37,7 +42,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from arriero.client import AsyncLlamaDeployClient, AsyncSessionClient
+    from arriero.client import (
+        AsyncLlamaDeployClient,
+        AsyncSessionClient,
+        Client,
+        LlamaDeployClient,
+        SessionClient,
+        TaskEntry,
+    )
     from arriero.control_plane import ControlPlaneServer
     from arriero.deploy import deploy_core, deploy_function, deploy_workflow
     from arriero.message_queues import (
@@ -52,11 +64,18 @@ if TYPE_CHECKING:
     from arriero.types.messages import ActionTypes, QueueMessage
     from arriero.types.services import ServiceDefinition
     from arriero.types.settings import ControlPlaneConfig
-    from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult
+    from arriero.types.tasks import EventDefinition, SessionDefinition, TaskDefinition, TaskResult
 else:
     # Out of the type checker's sight: with a module-level `__getattr__` it would take any name for an export.
     _ROOMS = {
-        "arriero.client": ["AsyncLlamaDeployClient", "AsyncSessionClient"],
+        "arriero.client": [
+            "AsyncLlamaDeployClient",
+            "AsyncSessionClient",
+            "Client",
+            "LlamaDeployClient",
+            "SessionClient",
+            "TaskEntry",
+        ],
         "arriero.control_plane": ["ControlPlaneServer"],
         "arriero.deploy": ["deploy_core", "deploy_function", "deploy_workflow"],
         "arriero.message_queues": [
@@ -71,7 +90,7 @@ else:
         "arriero.types.messages": ["ActionTypes", "QueueMessage"],
         "arriero.types.services": ["ServiceDefinition"],
         "arriero.types.settings": ["ControlPlaneConfig"],
-        "arriero.types.tasks": ["SessionDefinition", "TaskDefinition", "TaskResult"],
+        "arriero.types.tasks": ["EventDefinition", "SessionDefinition", "TaskDefinition", "TaskResult"],
     }
     _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

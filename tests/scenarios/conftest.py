@@ -20,8 +20,15 @@ async def core() -> AsyncIterator[Core]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def workers(core: Core) -> AsyncIterator[None]:
-    """The services ``greeting``, ``counting``, ``failing`` and ``double`` of that core, each in its own process."""
-    served = {"greeting": "Greeting", "counting": "Counting", "failing": "Failing", "double": "double"}
+    """The services below of that core, each in its own process."""
+    served = {
+        "greeting": "Greeting",
+        "counting": "Counting",
+        "failing": "Failing",
+        "double": "double",
+        "beat": "beat",
+        "remembering": "Remembering",
+    }
     async with AsyncExitStack() as stack:
         workers = [Worker(f"{HERE}:{name}", service=service, core=core) for service, name in served.items()]
         await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))

@@ -79,6 +79,17 @@ async def double(x: int, note: str = "") -> dict[str, object]:
     return {"doubled": 2 * x, "note": note}
 
 
+async def beat(port: int) -> None:
+    """Sends a beat every few milliseconds, until it is cancelled."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        while True:
+            writer.write(b".")
+            await asyncio.sleep(0.005)
+    finally:
+        writer.close()
+
+
 def shout(text: str) -> str:
     """A plain function; it runs in a thread."""
     return text.upper()

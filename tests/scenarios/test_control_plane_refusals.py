@@ -75,6 +75,21 @@ async def test_an_unknown_task_is_named_and_so_is_one_of_another_session(http: H
         refused(await http.get(f"/sessions/{other}/tasks/{task_id}{path}"), 404, "unknown_task", task_id)
 
 
+async def test_a_task_that_is_to_be_cancelled_is_known_by_its_session(http: Http, session: str) -> None:
+    _, task_id = await http.post(f"/sessions/{session}/tasks", task("double", '{"x": 1}'))
+    _, other = await http.post("/sessions/create")
+    refused(await http.post(f"/sessions/{session}/tasks/nothing/cancel", {}), 404, "unknown_task", "nothing")
+    refused(await http.post(f"/sessions/{other}/tasks/{task_id}/cancel", {}), 404, "unknown_task", task_id)
+    refused(await http.post(f"/sessions/nowhere/tasks/{task_id}/cancel", {}), 404, "unknown_session", "nowhere")
+
+
+@pytest.mark.parametrize("body", [[], "because", {"reason": 1}, {"reason": "x" * 1001}])
+async def test_a_reason_that_is_no_short_text_is_refused(http: Http, session: str, body: Any) -> None:
+    _, task_id = await http.post(f"/sessions/{session}/tasks", task("double", '{"x": 1}'))
+    path = f"/sessions/{session}/tasks/{task_id}/cancel"
+    refused(await http.post(path, body), 422, "invalid_input", "the cancellation")
+
+
 async def test_a_task_of_another_session_is_a_wrong_definition(http: Http, session: str) -> None:
     answer = await http.post(f"/sessions/{session}/tasks", task("double", session_id="elsewhere"))
     refused(answer, 422, "invalid_input", "elsewhere", session)

@@ -350,6 +350,28 @@ async def test_a_deleted_session_takes_its_tasks_along(http: Http, session: str,
     assert (status, body.get("status")) == (200, "cancelled") or status == 404
 
 
+# Cancelling
+
+
+async def test_a_cancelled_task_is_shown_as_it_is_then(http: Http, session: str, gate: Gate) -> None:
+    await http.post(f"/sessions/{session}/tasks", task("gate", task_id="T"))
+    await gate.entered.wait()
+    status, shown = await http.post(f"/sessions/{session}/tasks/T/cancel", {"reason": "too late"})
+    assert (status, shown["status"], shown["error"]["type"]) == (200, "cancelled", "TaskCancelled")
+    assert has_shape(shown, shapes.TASK) == (await http.get(f"/sessions/{session}/tasks/T"))[1]
+    assert "too late" in shown["error"]["message"]
+    _, result = await http.get(f"/sessions/{session}/tasks/T/result")
+    assert (result["status"], result["error"]) == ("cancelled", shown["error"])
+
+
+async def test_cancelling_needs_no_body_and_changes_nothing_that_has_ended(http: Http, session: str) -> None:
+    await done(http, session, "double", '{"x": 1}', task_id="T")
+    for body in (None, {}, {"reason": None}, {"reason": "too late"}):
+        options = {} if body is None else {"json": body}
+        status, shown = await http.ask("POST", f"/sessions/{session}/tasks/T/cancel", **options)
+        assert (status, shown["status"], shown["error"]) == (200, "completed", None)
+
+
 # Messages
 
 

@@ -48,7 +48,7 @@ def test_an_error_class_loads_neither_models_nor_servers() -> None:
     assert loaded & HEAVY == {"msgspec"}
 
 
-@pytest.mark.parametrize("name", ["AsyncLlamaDeployClient", "AsyncSessionClient"])
+@pytest.mark.parametrize("name", ["AsyncLlamaDeployClient", "Client", "LlamaDeployClient"])
 def test_the_client_loads_no_server_and_no_engine(name: str) -> None:
     loaded = roots(modules_after(f"from arriero import {name}"))
     assert loaded & (SERVER | {"workflows", "llama_index"}) == set()

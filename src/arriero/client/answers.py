@@ -35,14 +35,20 @@ class Ended(msgspec.Struct):
     task_id: str
     status: TaskStatus = TaskStatus.COMPLETED
     result: str = ""
+    value: msgspec.Raw = msgspec.Raw(b"null")
     error: ErrorInfo | None = None
     waiting_for: str | None = None
 
     def text(self) -> str:
-        """The result, or the error that the end stands for."""
+        """The result as text, or the error that the end stands for."""
         if self.status is TaskStatus.COMPLETED:
             return self.result
         raise end_error(self.task_id, self.status, self.error)
+
+    def json(self) -> Any:
+        """The result as the JSON value that it is, or the error that the end stands for."""
+        self.text()
+        return msgspec.json.decode(self.value)
 
 
 #: The end of a task, or how it stands; None when nothing more is said than that it goes on.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from arriero.client import nearby
+from arriero.client import nearby, requests
 from arriero.client.requests import Request
 from arriero.client.runs import Talk
 from arriero.client.settings import ClientSettings, default_settings
@@ -60,7 +60,7 @@ class AsyncCaller:
                 raise
             await asyncio.sleep(pause)
 
-    async def converse(self, talk: Talk) -> str:
+    async def converse(self, talk: Talk[T]) -> T:
         """Send what the talk asks for, until it returns."""
         since = time.monotonic()
         try:
@@ -73,14 +73,13 @@ class AsyncCaller:
                 else:
                     request = talk.send(ended)
         except StopIteration as end:
-            text: str = end.value
-            return text
+            result: T = end.value
+            return result
 
-    async def follow(
-        self, session_id: str, task_id: str, pick: Callable[[Entry, str], T | None]
-    ) -> AsyncGenerator[T, None]:
-        """What is picked of a task's stream, through dropped connections, until its end."""
-        following = Following(session_id, task_id, self._shown, self.timeout, time.monotonic())
+    async def follow(self, session_id: str, task_id: str, after: str = "") -> AsyncGenerator[list[Entry], None]:
+        """The entries of a task's stream behind ``after`` as they come, through dropped connections, until its end."""
+        following = Following(session_id, task_id, self._shown, self.timeout, time.monotonic()).behind(after)
+        has_ended = False
         while True:
             pool = await self._pool_here()
             began = time.monotonic()
@@ -89,15 +88,26 @@ class AsyncCaller:
                     while True:
                         chunk = await _next(stream, following)
                         pool.outage.over()
-                        for entry in following.feed(chunk):
-                            if (picked := pick(entry, task_id)) is not None:
-                                yield picked
-                            if entry.kind == "end":
+                        if entries := following.feed(chunk):
+                            yield entries
+                            if entries[-1].kind == "end":
                                 return
             except (Trouble, ArrieroError) as error:
                 trouble = _passing(error, pool.outage)
+            if after and isinstance(trouble, _Closed) and not following.begun:
+                if has_ended:
+                    return  # all that there is stands before what was asked for
+                task = await self.call(requests.get_task(session_id, task_id))
+                if has_ended := task.status is not None and task.status.is_end:
+                    continue
             pool.outage.met(trouble, began, time.monotonic(), self.timeout)
             await asyncio.sleep(following.lost(trouble, time.monotonic()))
+
+    def within(self, timeout: float | None) -> AsyncCaller:
+        """The same with another limit for each call."""
+        caller = AsyncCaller(self.url, timeout, self.settings)
+        caller._pool = self._pool  # of the same class
+        return caller
 
     async def aclose(self) -> None:
         """Part from the connections; those that nobody else uses are closed. A later call opens new ones."""
@@ -132,6 +142,10 @@ def _passing(error: Trouble | ArrieroError, outage: Outage) -> Trouble:
     return trouble
 
 
+class _Closed(Trouble):
+    """The stream came to its end in good order, without an entry that says so."""
+
+
 async def _next(stream: Stream, following: Following) -> bytes:
     try:
         async with asyncio.timeout(following.first_within(time.monotonic())):
@@ -139,5 +153,5 @@ async def _next(stream: Stream, following: Following) -> bytes:
     except TimeoutError:
         raise following.too_late() from None
     if not chunk:
-        raise Trouble(Kind.DROPPED, "closed the stream before its end")
+        raise _Closed(Kind.DROPPED, "closed the stream before its end")
     return chunk

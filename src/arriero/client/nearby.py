@@ -70,6 +70,17 @@ def find(url: str) -> Nearby | None:
     return nearby if loop is asyncio.get_running_loop() else None
 
 
+def is_here(url: str) -> bool:
+    """Whether what answers for that address runs in the event loop of this thread, if there is one."""
+    known = _near.get(url) or _near.get(url.replace("//localhost:", "//127.0.0.1:").rstrip("/"))
+    if known is None:
+        return False
+    try:
+        return known[0] is asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+
+
 def _scope(request: Request[Any]) -> dict[str, Any]:
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in request.headers.items()]
     if (trace := traceparent()) is not None:

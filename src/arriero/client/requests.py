@@ -14,7 +14,7 @@ from arriero.client.answers import Ended, read_ended, refusal, unreadable
 from arriero.types.errors import InvalidInput
 from arriero.types.ids import generate_id, id_from
 from arriero.types.services import ServiceDefinition
-from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult
+from arriero.types.tasks import EventDefinition, SessionDefinition, TaskDefinition, TaskResult
 
 T = TypeVar("T")
 
@@ -127,11 +127,7 @@ def update_state(session_id: str, changes: bytes) -> Request[None]:
 
 def new_task_id(session_id: str, key: str | None = None) -> str:
     """The id of a task that is about to be submitted; under an idempotency key, always the same."""
-    if key is None:
-        return generate_id()
-    if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
-        raise InvalidInput(f"an idempotency key must have 1 to {LONGEST_KEY} printable characters")
-    return id_from(f"/sessions/{session_id}/tasks", key)
+    return generate_id() if key is None else id_from(f"/sessions/{session_id}/tasks", _key(key))
 
 
 def submit(task: Submission) -> Request[str]:
@@ -168,6 +164,21 @@ def list_tasks(session_id: str) -> Request[list[TaskDefinition]]:
 def current_task(session_id: str) -> Request[TaskDefinition | None]:
     """The task that was submitted last."""
     return Request("GET", f"{_session(session_id)}/current_task", _maybe_task)
+
+
+def cancel(session_id: str, task_id: str, reason: str | None = None) -> Request[TaskDefinition]:
+    """End a task as cancelled, unless it has ended; gives it as it is then."""
+    body = None if reason is None else _encode({"reason": reason})
+    headers = {} if body is None else _JSON
+    path = f"{_task(session_id, task_id)}/cancel"
+    return Request("POST", path, TaskDefinition.model_validate_json, body=body, headers=headers)
+
+
+def send_event(session_id: str, task_id: str, event: EventDefinition, key: str | None = None) -> Request[None]:
+    """Send an event into a task; the same key again is the same event."""
+    body = _encode({"service_id": event.service_id, "event_obj_str": event.event_obj_str})
+    headers = _JSON | _keyed(_key(key) if key is not None else generate_id())
+    return Request("POST", f"{_task(session_id, task_id)}/send_event", _nothing, body=body, headers=headers)
 
 
 def task_events(session_id: str, task_id: str, after: str = "") -> Request[None]:
@@ -237,6 +248,12 @@ def _task(session_id: str, task_id: str) -> str:
 
 def _submitting(task: Submission) -> dict[str, str]:
     return {"Content-Type": "application/json", "Idempotency-Key": segment("task id", task.task_id)}
+
+
+def _key(key: str) -> str:
+    if not 0 < len(key) <= LONGEST_KEY or not key.isprintable():
+        raise InvalidInput(f"an idempotency key must have 1 to {LONGEST_KEY} printable characters")
+    return key
 
 
 def _keyed(key: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``run()`` as a talk: it gives requests, takes their results, and returns the text of the task's result.
+"""``run()`` and ``call()`` as talks: they give requests, take their results, and return the task's result.
 
 A talk does no I/O, so that the shell, asynchronous or not, is the loop that sends what the talk asks for.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeVar
 
 from arriero.client import requests
 from arriero.client.answers import Ended
@@ -21,16 +21,25 @@ logger = logging.getLogger("arriero.client")
 #: The first wait, in seconds: a task that takes longer is looked at, and what it waits for is told.
 FIRST_WAIT = 5.0
 
-Talk = Generator[requests.Request[Ended | None], Ended | None, str]
+T = TypeVar("T")
+Talk = Generator[requests.Request[Ended | None], Ended | None, T]
 
 
-def call_of(session_id: str, service: str, arguments: dict[str, Any]) -> requests.Submission:
+def call_of(
+    session_id: str,
+    service: str,
+    arguments: Mapping[str, Any],
+    *,
+    deadline: float | None = None,
+    idempotency_key: str | None = None,
+) -> requests.Submission:
     """The task that runs a service with these arguments; ``NotJSON`` when they are none."""
     return requests.Submission(
-        input=encode_json(arguments, f"the input for service {service!r}").decode(),
-        task_id=requests.new_task_id(session_id),
+        input=encode_json(dict(arguments), f"the input for service {service!r}").decode(),
+        task_id=requests.new_task_id(session_id, idempotency_key),
         session_id=session_id,
         service_id=service,
+        deadline=deadline,
     )
 
 
@@ -76,15 +85,32 @@ def run(
     limit: float | None,
     longest_wait: Callable[[], float],
     clock: Callable[[], float] = time.monotonic,
-) -> Talk:
+) -> Talk[str]:
+    """Submit a task and give its result as text, within ``limit`` seconds in all."""
+    return (yield from ended(task, limit, longest_wait, clock)).text()
+
+
+def call(
+    task: requests.Submission,
+    limit: float | None,
+    longest_wait: Callable[[], float],
+    clock: Callable[[], float] = time.monotonic,
+) -> Talk[Any]:
+    """Submit a task and give its result as a JSON value, within ``limit`` seconds in all."""
+    return (yield from ended(task, limit, longest_wait, clock)).json()
+
+
+def ended(
+    task: requests.Submission, limit: float | None, longest_wait: Callable[[], float], clock: Callable[[], float]
+) -> Talk[Ended]:
     """Submit a task and wait for its end, for at most ``limit`` seconds in all."""
     waits = Waits(limit, longest_wait, clock)
     wait, _ = waits.next()
     request = requests.submit_and_wait(task, wait)
     told = False
     try:
-        while (ended := (yield request)) is None or not ended.status.is_end:
-            reason = ended.waiting_for if ended is not None else None
+        while (end := (yield request)) is None or not end.status.is_end:
+            reason = end.waiting_for if end is not None else None
             if waits.over:
                 raise _timeout(task.task_id, limit, reason)
             if reason is not None and not told:
@@ -95,7 +121,7 @@ def run(
     except ControlPlaneUnavailable as error:
         error.details["task_id"] = task.task_id
         raise
-    return ended.text()
+    return end
 
 
 def _timeout(task_id: str, limit: float | None, reason: str | None) -> WaitTimeout:

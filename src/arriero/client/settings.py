@@ -29,6 +29,8 @@ class ClientSettings(BaseSettings):
     #: Connections to one control plane, from one event loop; streams are not counted. The default is half of the
     #: process's limit on open files. More requests than that take turns.
     max_connections: int = Field(default_factory=half_of_open_files, ge=1)
+    #: Whether the certificate of a control plane with TLS is checked.
+    verify_tls: bool = True
     #: How long the control plane may take to accept a connection.
     connect_timeout: float = Field(default=5.0, gt=0)
     #: How long an idle connection is kept.

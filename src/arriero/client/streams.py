@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -104,6 +104,7 @@ class Following:
     """
 
     def __init__(self, session_id: str, task_id: str, url: str, limit: float | None, now: float) -> None:
+        self.begun = False
         self._session_id = session_id
         self._task_id = task_id
         self._url = url
@@ -113,6 +114,11 @@ class Following:
         self._patience: Patience | None = None
         self._connected_at = now
         self._alive = False
+
+    def behind(self, after: str) -> Self:
+        """Begin behind the entry of this id."""
+        self._reader = EventReader(after)
+        return self
 
     def request(self, now: float) -> requests.Request[None]:
         """The request that begins, or goes on."""
@@ -140,6 +146,7 @@ class Following:
         entries = self._reader.feed(chunk)
         self._alive = True
         if entries:
+            self.begun = True
             self._first_until = self._patience = None
         return entries
 

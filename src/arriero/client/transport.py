@@ -54,7 +54,9 @@ class Pool:
         self._slots = asyncio.Semaphore(place.settings.max_connections)
         self._busy = 0
         self._crowd = max(1, int(place.settings.max_connections * CROWDED))
-        self._connector = _Connector(limit=0, keepalive_timeout=place.settings.keep_alive)
+        self._connector = _Connector(
+            limit=0, keepalive_timeout=place.settings.keep_alive, ssl=place.settings.verify_tls
+        )
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -224,6 +226,18 @@ def _forget(pool: Pool) -> None:
 def _leave(pools: dict[Place, Pool]) -> None:
     for pool in pools.values():
         pool.leave()
+
+
+def _forked() -> None:
+    """In the child of a fork: the connections are the parent's, whose loop does not run here."""
+    global _lock  # noqa: PLW0603  # the parent may have held the old one
+    _lock = threading.Lock()
+    for pools in _pools.values():
+        _leave(pools)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @atexit.register

@@ -28,6 +28,15 @@ from arriero.types.tasks import SessionDefinition, TaskDefinition
 
 _new_session = msgspec.json.Decoder(dict[str, Any])
 _state = msgspec.json.Decoder(dict[str, Any])
+
+
+class Cancelling(msgspec.Struct):
+    """Why a task is to be cancelled."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] | None = None
+
+
+_cancelling = msgspec.json.Decoder(Cancelling)
 SMALL = 64 * 1024
 #: How many entries of a list are wanted, and the cursor behind which it goes on.
 Limit = Annotated[int, Query(ge=1, le=MOST)]
@@ -188,6 +197,15 @@ def task_routes(core: Core) -> APIRouter:
         """Send an event to a task; it is stored when this is answered, and reaches the run wherever it is."""
         body = await read_body(request, ESCAPED * core.kernel.config.max_event + SMALL, "max_event")
         await core.inbox.send(session_id, task_id, sent_event(body, idempotency_key))
+
+    @routes.post("/tasks/{task_id}/cancel", response_model=TaskDefinition)
+    async def cancel(session_id: str, task_id: str, request: Request) -> Response:
+        """End the task as cancelled, unless it has ended; a body may say why: ``{"reason": ...}``."""
+        body = await read_body(request, SMALL)
+        reason = parse(body, _cancelling, "the cancellation").reason if body.strip() else ""
+        await core.tasks.get(session_id, task_id)
+        await core.tasks.cancel(session_id, task_id, reason or "a client asked for it")
+        return answer(task_view(await core.tasks.show(session_id, task_id)))
 
     @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON)
     async def result_stream(session_id: str, task_id: str) -> Response:

@@ -1,0 +1,120 @@
+"""Cancels and deadlines reach what runs and what waits, with a core and workers in processes of their own."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from arriero import AsyncLlamaDeployClient, AsyncSessionClient, Client, TaskDefinition
+from arriero.types.errors import TaskCancelled, TaskTimedOut
+from arriero.types.tasks import TaskStatus
+from tests.harness import Core
+
+#: Seconds within which a handler stops, once its task was ended.
+AT_ONCE = 2.0
+
+
+class Heart:
+    """Hears the beats of one task of the service ``beat``."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.began = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self._server: asyncio.Server
+
+    @property
+    def task(self) -> TaskDefinition:
+        return TaskDefinition(input=json.dumps({"port": self.port}), service_id="beat")
+
+    async def stops(self) -> None:
+        async with asyncio.timeout(AT_ONCE):
+            await self.stopped.wait()
+
+    async def hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(3)
+        self.began.set()
+        while await reader.read(100):
+            pass
+        self.stopped.set()
+        writer.close()
+
+
+@asynccontextmanager
+async def heart() -> AsyncIterator[Heart]:
+    heart = Heart()
+    async with await asyncio.start_server(heart.hear, "127.0.0.1", 0) as server:
+        heart.port = server.sockets[0].getsockname()[1]
+        yield heart
+
+
+@pytest.fixture
+async def session(client: AsyncLlamaDeployClient) -> AsyncSessionClient:
+    return await client.create_session()
+
+
+async def test_a_cancelled_handler_stops_whichever_client_says_so(session: AsyncSessionClient, core: Core) -> None:
+    async with heart() as beats:
+        task_id = await session.create_task(beats.task)
+        await beats.began.wait()
+        with Client(control_plane_url=core.url).sync as other:
+            other.core.sessions.get(session.session_id).cancel(task_id)
+        await beats.stops()
+    with pytest.raises(TaskCancelled, match="a client asked for it"):
+        async for _ in session.get_task_result_stream(task_id):
+            pass
+
+
+async def test_a_queued_task_that_is_cancelled_never_starts(session: AsyncSessionClient) -> None:
+    async with heart() as first, heart() as second, heart() as third:
+        ids = [await session.create_task(beats.task) for beats in (first, second, third)]
+        await first.began.wait()
+        assert (await session.status(ids[1])).status is TaskStatus.QUEUED
+        assert (await session.cancel(ids[1])).status is TaskStatus.CANCELLED
+        await session.cancel(ids[0])
+        await first.stops()
+        await third.began.wait()
+        assert not second.began.is_set()
+        await session.cancel(ids[2])
+        await third.stops()
+    assert [task.attempts for task in await session.get_tasks()] == [0, 0, 0]
+
+
+async def test_a_deadline_stops_the_handler_and_names_its_limit(session: AsyncSessionClient) -> None:
+    async with heart() as beats:
+        task_id = await session.create_task(beats.task.model_copy(update={"deadline": 1.0}))
+        await beats.began.wait()
+        with pytest.raises(TaskTimedOut, match=r"deadline of 1 s.*`deadline` of the task") as raised:
+            async for _ in session.get_task_result_stream(task_id):
+                pass
+        await beats.stops()
+    assert raised.value.error is not None
+    assert raised.value.error.details == {"limit": 1.0, "setting": "deadline"}
+    shown = await session.status(task_id)
+    assert (shown.deadline, shown.status) == (1.0, TaskStatus.TIMED_OUT)
+
+
+async def test_a_deadline_counts_while_a_task_is_queued(session: AsyncSessionClient) -> None:
+    async with heart() as first, heart() as late:
+        ahead = await session.create_task(first.task)
+        await first.began.wait()
+        waiting = await session.create_task(late.task.model_copy(update={"deadline": 0.3}))
+        with pytest.raises(TaskTimedOut, match=r"0\.3 s"):
+            async for _ in session.get_task_result_stream(waiting):
+                pass
+        assert (await session.status(ahead)).status is TaskStatus.RUNNING
+        await session.cancel(ahead)
+        await first.stops()
+        assert not late.began.is_set()
+
+
+async def test_a_deleted_session_stops_its_handlers(
+    client: AsyncLlamaDeployClient, session: AsyncSessionClient
+) -> None:
+    async with heart() as beats:
+        await session.create_task(beats.task)
+        await beats.began.wait()
+        await client.delete_session(session.session_id)
+        await beats.stops()
