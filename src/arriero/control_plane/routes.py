@@ -184,8 +184,7 @@ def task_routes(core: Core) -> APIRouter:
     @routes.get("/tasks/{task_id}", response_model=TaskDefinition)
     async def task(session_id: str, task_id: str) -> Response:
         """The task, with its status."""
-        record = await core.tasks.show(session_id, task_id)
-        return answer(task_view(record) | {"waiting_for": await core.waiting_for(record)})
+        return answer(await _task(core, session_id, task_id))
 
     @routes.post("/tasks/{task_id}/send_event")
     async def send_event(
@@ -205,7 +204,7 @@ def task_routes(core: Core) -> APIRouter:
         reason = parse(body, _cancelling, "the cancellation").reason if body.strip() else ""
         await core.tasks.get(session_id, task_id)
         await core.tasks.cancel(session_id, task_id, reason or "a client asked for it")
-        return answer(task_view(await core.tasks.show(session_id, task_id)))
+        return answer(await _task(core, session_id, task_id))
 
     @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON)
     async def result_stream(session_id: str, task_id: str) -> Response:
@@ -228,3 +227,8 @@ def shown(config: BaseModel) -> dict[str, Any]:
 
 
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def _task(core: Core, session_id: str, task_id: str) -> dict[str, Any]:
+    record = await core.tasks.show(session_id, task_id)
+    return task_view(record) | {"waiting_for": await core.waiting_for(record)}
