@@ -5,8 +5,9 @@ import importlib
 import pytest
 
 PLACES = {
-    "client": "AsyncLlamaDeployClient",
+    "client": "AsyncLlamaDeployClient LlamaDeployClient Client",
     "client.async_client": "AsyncLlamaDeployClient AsyncSessionClient",
+    "client.sync_client": "LlamaDeployClient SessionClient",
     "control_plane": "ControlPlaneServer ControlPlaneConfig",
     "control_plane.config": "ControlPlaneConfig",
     "control_plane.server": "ControlPlaneServer CONTROL_PLANE_MESSAGE_TYPE",
