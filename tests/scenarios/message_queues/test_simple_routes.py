@@ -43,6 +43,48 @@ def message(number: int = 0, **fields: Any) -> dict[str, Any]:
     return QueueMessage(data={"number": number}, **fields).model_dump(mode="json")
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "192.0.2.1",
+        "10.0.0.1",
+        "169.254.169.254",
+        "0.0.0.0",  # noqa: S104  # a target here, and nothing that is bound
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "127.0.0.1.example.com",
+        "localhost.example.com",
+        "metadata.google.internal",
+        "127.0.0.1@192.0.2.1",
+        "localhost:80@192.0.2.1:9",
+        "[::ffff:10.0.0.1]",
+        "[fd00::1]",
+        "[::]",
+    ],
+)
+async def test_messages_are_posted_to_this_machine_alone(http: aiohttp.ClientSession, host: str) -> None:
+    status, answer = await post(http, "/register_consumer", {"message_type": "t", "url": f"http://{host}/x"})
+    assert (status, answer["error"]["code"]) == (400, "configuration")
+    assert "SIMPLE_MESSAGE_QUEUE_PUSH_HOSTS" in answer["detail"]
+    assert await get(http, "/get_consumers/t") == (200, [])
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "127.0.0.1", "127.8.8.8", "[::1]", "name@127.0.0.1"])
+async def test_loopback_in_any_form_may_register(http: aiohttp.ClientSession, host: str) -> None:
+    assert (await post(http, "/register_consumer", {"message_type": "t", "url": f"http://{host}:9/x"}))[0] == 200
+
+
+async def test_a_host_that_is_named_in_the_settings_may_register_and_is_not_shown() -> None:
+    config = SimpleMessageQueueConfig(port=0, push_hosts=["Worker.example"])
+    async with SimpleMessageQueueServer(config) as server, aiohttp.ClientSession(server.as_config().base_url) as http:
+        named, other = (f"http://{host}.example/x" for host in ("worker", "other"))
+        assert (await post(http, "/register_consumer", {"message_type": "t", "url": named}))[0] == 200
+        assert (await post(http, "/register_consumer", {"message_type": "t", "url": other}))[0] == 400
+    assert "push_hosts" not in config.model_dump()
+
+
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded", "application/json"])
 async def test_a_body_is_json_whatever_the_request_calls_it(http: aiohttp.ClientSession, content_type: str) -> None:
     await post(http, "/topics/t")

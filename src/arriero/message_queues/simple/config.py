@@ -37,6 +37,9 @@ class SimpleMessageQueueConfig(BaseSettings):
     #: Most messages that wait on one topic.
     max_depth: int = Field(default=_LIMITS.depth, gt=0)
 
+    #: Hosts to which the server posts messages of consumers that register a URL, beside this machine; a JSON list.
+    push_hosts: list[str] = Field(default=[], exclude=True)
+
     @property
     def base_url(self) -> str:
         """The address that clients use, with a slash at its end."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from arriero.message_queues.consumers import RemoteMessageConsumer, RemoteMessageConsumerDef
 from arriero.message_queues.http import ClientOptions, HttpPool
 from arriero.message_queues.memory import MemoryMessageQueue
 from arriero.message_queues.registrations import Registration
-from arriero.types.errors import Conflict, InvalidInput, NotFound, QueueUnavailable
+from arriero.types.errors import ConfigurationError, Conflict, InvalidInput, NotFound, QueueUnavailable
 from arriero.types.messages import QueueMessage
+from arriero.types.serving import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +25,13 @@ MOST = 1_000
 class Pushers:
     """The consumers that are registered by URL, and a loop for each while the server runs.
 
-    A message is posted at least once; an answer other than 2xx is a failure, after which it comes again later.
+    A message is posted at least once; an answer other than 2xx is a failure, after which it comes again later. What
+    registers may be anybody, so messages are posted to this machine alone, and to ``hosts`` by their very names.
     """
 
-    def __init__(self, queue: MemoryMessageQueue) -> None:
+    def __init__(self, queue: MemoryMessageQueue, hosts: Sequence[str] = ()) -> None:
         self._queue = queue
+        self._hosts = frozenset(host.lower() for host in hosts)
         self._pool = HttpPool()
         self._pushers: dict[tuple[str, str], _Pusher] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -48,7 +50,7 @@ class Pushers:
 
     def add(self, definition: RemoteMessageConsumerDef) -> None:
         """Register a consumer. Errors: ``Conflict``, ``InvalidInput``, ``ConfigurationError``, ``QueueUnavailable``."""
-        _check(definition)
+        self._check(definition)
         for other in self.of(definition.message_type):
             if other.id_ == definition.id_ or other.url == definition.url:
                 raise Conflict(f"A consumer of {definition.message_type} with this id or URL is registered already.")
@@ -70,12 +72,30 @@ class Pushers:
         """The consumers of a type, in the order in which they registered."""
         return [pusher.definition for key, pusher in self._pushers.items() if key[0] == message_type]
 
+    def _check(self, definition: RemoteMessageConsumerDef) -> None:
+        scheme, host = _place(definition.url)
+        if scheme not in {"http", "https"} or not host:
+            raise InvalidInput(
+                f"url is {definition.url!r}; a consumer's URL begins with http:// or https:// and a host."
+            )
+        # By name, and not by what it resolves to: that may be another address when a message is posted.
+        if not is_loopback(host) and host not in self._hosts:
+            raise ConfigurationError(
+                f"Messages are not posted to {host}: it is neither localhost nor a loopback address, nor named by "
+                "push_hosts of SimpleMessageQueueConfig (SIMPLE_MESSAGE_QUEUE_PUSH_HOSTS)."
+            )
+        ClientOptions.read(definition.client_kwargs)
 
-def _check(definition: RemoteMessageConsumerDef) -> None:
-    address = urlsplit(definition.url)
-    if address.scheme not in {"http", "https"} or not address.hostname:
-        raise InvalidInput(f"url is {definition.url!r}; a consumer's URL begins with http:// or https:// and a host.")
-    ClientOptions.read(definition.client_kwargs)
+
+def _place(url: str) -> tuple[str, str]:
+    """Scheme and host as the client will read them, which uses the same parser; nothing for what it cannot read."""
+    from yarl import URL
+
+    try:
+        address = URL(url)
+    except ValueError:
+        return "", ""
+    return address.scheme, address.host or ""
 
 
 class _Pusher:

@@ -34,7 +34,7 @@ class SimpleMessageQueueServer:
     ) -> None:
         self.config = config or SimpleMessageQueueConfig()
         self.queue = queue or MemoryMessageQueue(limits=self.config.limits)
-        self._pushers = Pushers(self.queue)
+        self._pushers = Pushers(self.queue, self.config.push_hosts)
         self._server: AsgiServer | None = None
         self._failure: BaseException | None = None
         self._decided = asyncio.Event()
