@@ -1,6 +1,7 @@
 """Workers that make trouble, what they left outside, and what the control plane tells of it."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from tests.scenarios.troubles import HERE
 
 #: Durations in seconds: of leases, between their renewals, and for a lost link.
 SHORT = {"CONTROL_PLANE_LEASE": "1.0", "CONTROL_PLANE_RENEW_EVERY": "0.2", "CONTROL_PLANE_LINK_GRACE": "0.1"}
-ROOT = str(Path(__file__).parents[2])
+#: Where a worker finds the troubles, and the package as it stands beside them.
+ROOT = os.pathsep.join(str(Path(__file__).parents[2] / folder) for folder in ("", "src"))
 
 
 @dataclass(frozen=True)

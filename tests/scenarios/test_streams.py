@@ -11,7 +11,7 @@ import pytest
 from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 
-from arriero import FunctionService, WorkflowService
+from arriero import ControlPlaneServer, FunctionService, WorkflowService
 from tests.scenarios.flows import Counting, Failing, Progress, double
 from tests.scenarios.shapes import ERROR, has_shape, refused
 from tests.scenarios.system import Http, at_work, control_plane
@@ -68,14 +68,15 @@ class Sent:
 
 
 async def sent_events(response: Any) -> AsyncIterator[Sent]:
-    """Server-sent events as the standard reads them; comments are left out."""
+    """Server-sent events as the standard reads them; comments, and what has no data, are left out."""
     fields: dict[str, str] = {}
     async for raw in response.content:
         line = raw.decode().rstrip("\n")
-        if not line and fields:
-            yield Sent(int(fields["id"]), fields["event"], json.loads(fields["data"]))
+        if not line:
+            if "data" in fields:
+                yield Sent(int(fields["id"]), fields["event"], json.loads(fields["data"]))
             fields = {}
-        elif line and not line.startswith(":"):
+        elif not line.startswith(":"):
             name, _, value = line.partition(": ")
             fields[name] = value
 
@@ -227,3 +228,116 @@ async def test_a_last_event_id_that_is_no_number_of_an_event_is_refused(streamin
     path = await streaming.start("double", x=1)
     answer = await streaming.http.get(f"{path}/events", headers={"Last-Event-ID": id})
     refused(answer, 422, "invalid_input", "Last-Event-ID")
+
+
+async def test_a_last_event_id_that_the_stream_has_not_reached_is_refused(streaming: Streaming) -> None:
+    path = await streaming.start("steered")
+    answer = await streaming.http.get(f"{path}/events", headers={"Last-Event-ID": "7"})
+    refused(answer, 422, "invalid_input", "which has 0 entries")
+    streaming.steered.orders.put_nowait(None)
+
+
+async def test_who_has_everything_is_told_not_to_come_again(streaming: Streaming) -> None:
+    path = await streaming.start("counting", upto=1)
+    async with streaming.http.stream(f"{path}/events") as response:
+        *_, end = [event async for event in sent_events(response)]
+    async with streaming.http.stream(f"{path}/events", headers={"Last-Event-ID": str(end.id)}) as response:
+        assert (response.status, await response.read()) == (204, b"")
+
+
+@pytest.mark.parametrize("kind", ["events", "result_stream"])
+async def test_streams_tell_proxies_not_to_hold_them_back(streaming: Streaming, kind: str) -> None:
+    path = await streaming.start("double", x=1)
+    async with streaming.http.stream(f"{path}/{kind}") as response:
+        assert response.headers["Cache-Control"] == "no-cache, no-transform"
+        assert response.headers["X-Accel-Buffering"] == "no"
+        assert "Content-Length" not in response.headers
+
+
+async def test_server_sent_events_begin_with_when_to_come_again(streaming: Streaming) -> None:
+    path = await streaming.start("steered")
+    async with streaming.http.stream(f"{path}/events") as response:
+        assert await response.content.readline() == b"retry: 1000\n"
+        assert await response.content.readline() == b"\n"
+    streaming.steered.orders.put_nowait(None)
+
+
+# Silence
+
+
+async def test_silence_is_filled_in_server_sent_events_and_in_lines_when_asked_for(tmp_path: Path) -> None:
+    steered = Steered()
+    async with control_plane(tmp_path, stream_keep_alive=0.05) as server, Http(server.url) as http:
+        assert server.message_queue is not None
+        async with at_work(WorkflowService(steered, server.message_queue, service_name="steered"), server.url):
+            streaming = Streaming(http, (await http.post("/sessions/create"))[1], steered)
+            path = await streaming.start("steered")
+            async with (
+                http.stream(f"{path}/events") as sent,
+                http.stream(f"{path}/result_stream?keep_alive=true") as lively,
+                http.stream(f"{path}/result_stream") as documented,
+            ):
+                await sent.content.readuntil(b"\n\n")
+                assert [await sent.content.readuntil(b"\n\n") for _ in range(3)] == [b": still here\n\n"] * 3
+                assert [await lively.content.readline() for _ in range(3)] == [b"\n"] * 3
+                steered.orders.put_nowait(5)
+                assert (await lively.content.readline()).strip() in (b"", b'{"number":5,"note":""}')
+                steered.orders.put_nowait(None)
+                assert await lines(documented) == [{"number": 5, "note": ""}, {"result": "done"}]
+                rest = b"".join([line async for line in lively.content])
+                assert b'{"result":"done"}\n' in rest
+
+
+# Limits
+
+
+async def test_streams_beyond_the_limit_are_refused_until_one_has_ended(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, max_streams=2) as server, Http(server.url) as http:
+        await http.post("/services/register", {"service_name": "nobody", "description": ""})
+        _, session = await http.post("/sessions/create")
+        _, task = await http.post(f"/sessions/{session}/tasks", {"input": "{}", "service_id": "nobody"})
+        path = f"/sessions/{session}/tasks/{task}"
+        async with http.stream(f"{path}/events"):
+            async with http.stream(f"{path}/result_stream"):
+                for kind in ("events", "result_stream"):
+                    async with http.stream(f"{path}/{kind}") as response:
+                        assert response.headers["Retry-After"] == "1"
+                        answer = response.status, await response.json()
+                    refused(answer, 503, "too_many_streams", "CONTROL_PLANE_MAX_STREAMS")
+            await left(server, http, 1)
+            async with http.stream(f"{path}/events") as response:
+                assert response.status == 200
+        await left(server, http, 0)
+
+
+async def left(server: ControlPlaneServer, http: Http, count: int) -> None:
+    """Ask something else until no more readers than these are there."""
+    while server.core.streams.open > count:
+        await http.get("/health")
+
+
+class Large(Workflow):
+    """Streams an event of so many characters, and returns as many."""
+
+    @step
+    async def say(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        ctx.write_event_to_stream(Progress(number=1, note="x" * ev.event))
+        return StopEvent(result="x" * ev.result)
+
+
+async def test_an_event_beyond_the_limit_fails_its_task_and_a_large_result_does_not(tmp_path: Path) -> None:
+    async with control_plane(tmp_path, max_event=10_000) as server, Http(server.url) as http:
+        assert server.message_queue is not None
+        async with at_work(WorkflowService(Large(), server.message_queue, service_name="large"), server.url):
+            streaming = Streaming(http, (await http.post("/sessions/create"))[1], Steered())
+            path = await streaming.start("large", event=10_001, result=1)
+            status, result = await http.get(f"{path}/result?wait=20")
+            assert (status, result["status"], result["error"]["code"]) == (200, "failed", "payload_too_large")
+            assert "CONTROL_PLANE_MAX_EVENT" in result["error"]["message"]
+            path = await streaming.start("large", event=9_000, result=50_000)
+            status, result = await http.get(f"{path}/result?wait=20")
+            assert (result["status"], len(result["result"])) == ("completed", 50_000)
+            async with http.stream(f"{path}/result_stream") as response:
+                read = [line async for line in response.content.iter_any()]
+            first, last = b"".join(read).splitlines()
+            assert (len(json.loads(first)["note"]), len(json.loads(last)["result"])) == (9_000, 50_000)

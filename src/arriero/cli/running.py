@@ -15,6 +15,8 @@ logger = logging.getLogger("arriero")
 
 #: Seconds that a part's last tasks get to end, after it has drained.
 PATIENCE = 2.0
+#: Files and connections that a part may have open, where the system lets it.
+OPEN_FILES = 20_000
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -25,8 +27,21 @@ def run(part: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # Most of what a task leaves is freed by counting; looking for cycles every 700 objects costs some 5 % of all time.
     gc.set_threshold(20_000, 20, 100)
+    _allow_open_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_until_signalled(part))
+
+
+def _allow_open_files() -> None:
+    """Every reader of a stream is a connection, and many systems allow a process 1024 files unless it asks for more."""
+    try:
+        import resource
+    except ImportError:  # a system without such limits
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _until_signalled(part: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -15,7 +14,7 @@ from arriero.control_plane.answers import answer, page, task_view
 from arriero.control_plane.bodies import parse, read_body
 from arriero.control_plane.events import sent_event
 from arriero.control_plane.hot import ESCAPED, MAX_KEY
-from arriero.control_plane.streaming import cursor, ndjson, server_sent
+from arriero.control_plane.streaming import NDJSON, ServerSent, cursor
 from arriero.core.core import Core
 from arriero.core.listing import MOST
 from arriero.core.services import from_definition, to_definition
@@ -41,18 +40,6 @@ SMALL = 64 * 1024
 #: How many entries of a list are wanted, and the cursor behind which it goes on.
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 After = Annotated[str, Query(max_length=512)]
-
-
-class NDJSON(StreamingResponse):
-    """One JSON object a line."""
-
-    media_type = "application/x-ndjson"
-
-
-class ServerSent(StreamingResponse):
-    """Server-sent events."""
-
-    media_type = "text/event-stream"
 
 
 def home_routes(core: Core, queue_config: Callable[[], BaseModel] | None) -> APIRouter:
@@ -207,26 +194,29 @@ def task_routes(core: Core) -> APIRouter:
         return answer(await _task(core, session_id, task_id))
 
     @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON)
-    async def result_stream(session_id: str, task_id: str) -> Response:
-        """The task's events as they come, one JSON object a line."""
+    async def result_stream(session_id: str, task_id: str, keep_alive: bool = False) -> Response:
+        """The task's events as they come, one JSON object a line; with ``keep_alive``, empty lines in between."""
         await core.tasks.get(session_id, task_id)
-        return NDJSON(ndjson(core, task_id), headers=UNBUFFERED)
+        return await NDJSON.open(core, task_id, keep_alive=keep_alive)
 
-    @routes.get("/tasks/{task_id}/events", response_class=ServerSent)
+    @routes.get("/tasks/{task_id}/events", response_class=ServerSent, responses=NOTHING_MORE)
     async def events(session_id: str, task_id: str, last_event_id: Annotated[str | None, Header()] = None) -> Response:
-        """The task's whole stream as server-sent events with ids; ``Last-Event-ID`` resumes behind that one."""
+        """The task's whole stream as server-sent events with ids; ``Last-Event-ID`` resumes behind that one.
+
+        A reader that has everything, the end included, is answered with 204, so that a browser does not come again.
+        """
         await core.tasks.get(session_id, task_id)
-        return ServerSent(server_sent(core, task_id, cursor(last_event_id)), headers=UNBUFFERED)
+        return await ServerSent.open(core, task_id, cursor(last_event_id))
 
     return routes
+
+
+NOTHING_MORE: dict[int | str, dict[str, Any]] = {204: {"description": "Everything was read, the end included."}}
 
 
 def shown(config: BaseModel) -> dict[str, Any]:
     """A configuration under the name of its class, without what may hold credentials: each part has those itself."""
     return {type(config).__name__: config.model_dump(mode="json", exclude={"client_kwargs"})}
-
-
-UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 async def _task(core: Core, session_id: str, task_id: str) -> dict[str, Any]:

@@ -233,6 +233,7 @@ class Links:
             lease=config.lease,
             renew_every=config.renew_every,
             topic_namespace=config.topic_namespace,
+            max_event=config.max_event,
             stop=stale,
         )
 

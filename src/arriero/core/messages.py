@@ -15,6 +15,7 @@ from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.core.sessions import Sessions
 from arriero.core.tasks import TRIES, Submission, Tasks
 from arriero.types.errors import ErrorInfo, Fenced, InvalidInput, StateConflict, UnknownTask
+from arriero.types.link import check_event
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import NewTask, TaskDefinition, TaskResult, TaskStatus, TaskStream
 
@@ -75,15 +76,17 @@ class Messages:
         await self._items.end(change, task, item, _verdict(result))
         await self._kernel.apply(change)
 
-    async def _streamed(self, data: dict[str, Any]) -> None:
-        event = TaskStream.model_validate(data)
+    async def _streamed(self, message: dict[str, Any]) -> None:
+        event = TaskStream.model_validate(message)
+        data = records.encode(event.data)
+        check_event("", len(data), self._kernel.config.max_event)
         item = await self._unclaimed(event.task_id)
         entry = StreamEntry(
             kind="event",
             item=item.record.id,
             number=event.index,
             at=self._kernel.clock(),
-            data=msgspec.Raw(records.encode(event.data)),
+            data=msgspec.Raw(data),
         )
         change = Change()
         change.append(names.stream_log(event.task_id), entry)

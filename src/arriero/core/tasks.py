@@ -11,12 +11,12 @@ import msgspec
 
 from arriero.core import names, records
 from arriero.core.decisions import Verdict
+from arriero.core.heads import heads_of
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.outlook import waits_for
 from arriero.core.records import ItemRecord, Loaded, TaskRecord
 from arriero.core.services import Services
-from arriero.core.streams import heads_of
 from arriero.types.errors import (
     ErrorInfo,
     InvalidInput,

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import msgspec
 
 from arriero.types.errors import ArrieroError, Fenced, StateConflict, Unavailable
-from arriero.types.link import SPLIT, ControlPlaneLink, Event, Grant
+from arriero.types.link import LARGEST_EVENT, SPLIT, ControlPlaneLink, Event, Grant, check_event
 
 logger = logging.getLogger("arriero.services")
 
 #: Seconds that events gather before they are sent together.
-GATHER = 0.02
+GATHER = 0.01
 #: Seconds until events are sent again that were not taken.
 PAUSE = 0.5
 
@@ -22,13 +22,16 @@ PAUSE = 0.5
 class Emitter:
     """The unsent events of one item. One frame is under way at a time, so that their order holds.
 
-    ``on_fenced`` is called when the item turns out to be somebody else's.
+    ``on_fenced`` is called when the item turns out to be somebody else's. ``largest`` is the most bytes of an event.
     """
 
-    def __init__(self, link: ControlPlaneLink, grant: Grant, on_fenced: Callable[[], None]) -> None:
+    def __init__(
+        self, link: ControlPlaneLink, grant: Grant, on_fenced: Callable[[], None], largest: int = LARGEST_EVENT
+    ) -> None:
         self._link = link
         self._grant = grant
         self._on_fenced = on_fenced
+        self._largest = largest
         self._unsent: list[Event] = []
         self._count = 0
         self._last = float("-inf")
@@ -36,7 +39,9 @@ class Emitter:
         self._sending: asyncio.Task[None] | None = None
 
     def add(self, data: bytes, type_name: str, *, last: bool, path: str = "", asks: bool = False) -> None:
-        """Queue an event; the ``last`` one goes with the report."""
+        """Queue an event; the ``last`` one goes with the report. Errors: ``PayloadTooLarge``, before it is queued."""
+        if not last:
+            check_event(type_name, len(data), self._largest)
         event = Event(number=self._count, data=msgspec.Raw(data), type=type_name, path=path, asks=asks, last=last)
         self._unsent.append(event)
         self._count += 1

@@ -20,7 +20,7 @@ from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, InternalError,
 from arriero.types.handling import Handled, Handler
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
-from arriero.types.link import ControlPlaneLink, Grant, Hello, Push, Report, Stop, Welcome
+from arriero.types.link import LARGEST_EVENT, ControlPlaneLink, Grant, Hello, Push, Report, Stop, Welcome
 
 logger = logging.getLogger("arriero.services")
 
@@ -196,7 +196,8 @@ class Worker:
         if older is not None:  # the lease was lost, and the item came back to the same worker
             self._stop(Stop(item_id=item_id, token=older, reason="fenced"))
         fenced = Stop(item_id=item_id, token=token, reason="fenced")
-        run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced)), self._slots)
+        largest = self._welcome.max_event if self._welcome else LARGEST_EVENT
+        run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced), largest), self._slots)
         self._runs[item_id] = run
         self._held[item_id] = token
         run.task = self._start(self._work(run))

@@ -26,7 +26,8 @@
     │   ├── ControlPlaneUnavailable
     │   ├── QueueUnavailable
     │   ├── QueueFull                        too much work waits for a service
-    │   └── StoreUnavailable
+    │   ├── StoreUnavailable
+    │   └── TooManyStreams                   as many are open as may be
     ├── AlreadyInUse                         a port or a database with another owner
     ├── StoreDamaged                         a stored record that cannot be read
     ├── ProtocolError                        a frame or message that breaks its contract
@@ -240,6 +241,12 @@ class StoreUnavailable(Unavailable):
     """The state store does not answer, so nothing is accepted. Check its disk or server."""
 
     code = "store_unavailable"
+
+
+class TooManyStreams(Unavailable):
+    """As many streams are open as the setting allows that the message names. Try again when one has ended."""
+
+    code = "too_many_streams"
 
 
 class AlreadyInUse(ArrieroError):

@@ -34,8 +34,9 @@ class HandlerContext(Protocol):
     ) -> None:
         """Append a JSON object to the task's stream, with the name of its event class. It never waits; order is kept.
 
-        ``last`` says that the handler is about to return: the event then travels with the result. ``path`` names where
-        below this item it arose (services joined by slashes), ``asks`` says that it asks for an answer from outside.
+        ``last`` says that the handler is about to return: the event then travels with the result, and may be as large.
+        Any other is refused beyond the control plane's ``max_event``: ``PayloadTooLarge``. ``path`` names where below
+        this item it arose (services joined by slashes), ``asks`` says that it asks for an answer from outside.
         """
 
     async def call(self, service: str, arguments: Mapping[str, Any], *, scope: str = "", patient: bool = True) -> Any:

@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from arriero.types.errors import ErrorInfo
+from arriero.types.errors import ErrorInfo, PayloadTooLarge
 from arriero.types.tasks import TaskStatus
+
+#: Largest JSON text of a stream event, unless the control plane says otherwise.
+LARGEST_EVENT = 1024 * 1024
 
 
 class Arrival(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -163,13 +166,14 @@ class Bye(msgspec.Struct, kw_only=True, tag="bye"):
 
 class Welcome(msgspec.Struct, kw_only=True, omit_defaults=True, tag="welcome"):
     """Answers :class:`Hello`. ``stop`` lists held items whose token is no longer good. Lengths are in seconds;
-    ``renew_every`` 0 says that the lease needs no renewal.
+    ``renew_every`` 0 says that the lease needs no renewal. ``max_event`` is the most bytes of an event.
     """
 
     link_id: str
     lease: float
     renew_every: float
     topic_namespace: str = "llama_deploy"
+    max_event: int = LARGEST_EVENT
     stop: list[str] = []
 
 
@@ -206,7 +210,7 @@ class Stop(msgspec.Struct, kw_only=True, omit_defaults=True, tag="stop"):
     reason: str
 
 
-#: Largest JSON text of a result, of a stream event, and of what a session keeps for its next item.
+#: Largest JSON text of a result, of the event that holds it, and of what a session keeps for its next item.
 LARGEST_VALUE = 32 * 1024 * 1024
 #: Beyond this size, frames travel in messages of their own; and the size of a message that ends the connection.
 SPLIT = 16 * 1024 * 1024
@@ -225,6 +229,18 @@ def messages(frames: Sequence[WorkerFrame] | Sequence[CoreFrame]) -> list[bytes]
     """The messages that carry these frames, in order: one, or one for each frame when they are large."""
     together = encode_frames(frames)
     return [together] if len(together) <= SPLIT else [encode_frames([frame]) for frame in frames]
+
+
+def check_event(type: str, size: int, limit: int) -> None:
+    """Refuse an event that is larger than may be."""
+    if size > limit:
+        raise PayloadTooLarge(
+            f"event {type or 'of the stream'} has {size} bytes; the limit is {limit} "
+            "(setting max_event of ControlPlaneConfig, CONTROL_PLANE_MAX_EVENT)",
+            size=size,
+            limit=limit,
+            setting="max_event",
+        )
 
 
 class ControlPlaneLink(Protocol):

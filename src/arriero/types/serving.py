@@ -28,6 +28,8 @@ BACKLOG = 2048
 DRAIN = 5
 #: Longer than pooling clients keep an idle connection, so that none is closed under a request.
 KEEP_ALIVE = 75
+#: Bytes that may wait for a client that does not read, before the application that writes them has to wait.
+WRITE_AHEAD = 16 * 1024
 #: The most digits of a declared length that are worth reading.
 DIGITS = 18
 
@@ -255,6 +257,14 @@ def _uvicorn_server(
     from collections.abc import Generator
 
     import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        """Holds little for a client that does not read: there may be thousands of them."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+            super().connection_made(transport)
+            transport.set_write_buffer_limits(high=WRITE_AHEAD)
 
     class Server(uvicorn.Server):
         """Waits for an event where uvicorn looks at a flag every 0.1 s, and leaves signals to the process."""
@@ -275,7 +285,7 @@ def _uvicorn_server(
             await stopping.wait()
 
     defaults: dict[str, Any] = {
-        "http": "httptools",
+        "http": Protocol,
         "log_config": None,
         "access_log": False,
         "proxy_headers": False,

@@ -40,8 +40,9 @@ class ControlPlaneConfig(BaseSettings):
     max_losses: int = Field(default=5, ge=1)
     #: Largest input of a task.
     max_input: int = Field(default=10 * 1024 * 1024, gt=0)
-    #: Largest event that is sent to a task from outside.
-    max_event: int = Field(default=1024 * 1024, gt=0)
+    #: Largest event that a handler puts on its task's stream, or that is sent to a task from outside. The one that
+    #: ends a run holds its result, and may be as large as that.
+    max_event: int = Field(default=1024 * 1024, gt=0, le=32 * 1024 * 1024)
     #: How many services deep services may call one another.
     max_nesting: int = Field(default=32, ge=0)
     #: Longest that one request waits for a result.
@@ -55,6 +56,11 @@ class ControlPlaneConfig(BaseSettings):
     @classmethod
     def _none_in_words(cls, value: object) -> object:
         return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+    #: How many streams may be open at once, over all tasks; each takes a connection.
+    max_streams: int = Field(default=10_000, gt=0)
+    #: After how long without an event a stream of server-sent events says that it is still there.
+    stream_keep_alive: float = Field(default=15.0, gt=0)
 
     @field_validator("topic_namespace")
     @classmethod

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from arriero.core import names, records
-from arriero.types.errors import Fenced
+from arriero.types.errors import Fenced, PayloadTooLarge
 from arriero.types.link import Grant
 from arriero.types.tasks import TaskStatus
 from tests.unit.core.conftest import Hand, House, MakeHouse, event
@@ -205,3 +205,20 @@ async def test_a_worker_that_leaves_gives_back_what_it_holds(house: House) -> No
     await worker.claim()
     await house.core.links.leave(worker.link)
     assert len(await other.claim()) == 1
+
+
+async def test_an_event_beyond_the_limit_is_refused_even_if_its_worker_sends_it(make_house: MakeHouse) -> None:
+    house = await make_house(max_event=100)
+    session = await house.core.sessions.create()
+    hand = await house.worker()
+    task = await house.submit(session)
+    [grant] = await hand.claim()
+    with pytest.raises(PayloadTooLarge, match="CONTROL_PLANE_MAX_EVENT"):
+        await hand.emit(grant, "fine", "x" * 200)
+    with pytest.raises(PayloadTooLarge):
+        await hand.complete(grant, None, event(0, "x" * 200))
+    await hand.emit(grant, "fine")
+    end = event(1, "x" * 200)
+    end.last = True
+    await hand.complete(grant, None, end)
+    assert await house.told(task) == ["fine", "x" * 200]
