@@ -8,6 +8,7 @@ PLACES = {
     "client": "AsyncLlamaDeployClient LlamaDeployClient Client",
     "client.async_client": "AsyncLlamaDeployClient AsyncSessionClient",
     "client.sync_client": "LlamaDeployClient SessionClient",
+    "client.client": "Client",
     "control_plane": "ControlPlaneServer ControlPlaneConfig",
     "control_plane.config": "ControlPlaneConfig",
     "control_plane.server": "ControlPlaneServer CONTROL_PLANE_MESSAGE_TYPE",

@@ -99,7 +99,10 @@ class NewTask(BaseModel):
 
 
 class TaskResult(BaseModel):
-    """What came of a task. ``result`` is text (a string as it is, all else as JSON); ``value`` is the JSON value."""
+    """What came of a task. ``result`` is text (a string as it is, all else as JSON); ``value`` is the JSON value.
+
+    Of a task that did not complete, ``value`` is None, ``error`` says why, and ``result`` is the error's message.
+    """
 
     task_id: str
     history: list[ChatMessage] = Field(default_factory=list)
