@@ -250,7 +250,7 @@ class ControlPlaneServer:
     async def get_task_result(self, task_id: str, session_id: str) -> TaskResult | None:
         """What came of the task, or None while nothing has."""
         task = await self.core.tasks.get(session_id, task_id)
-        return result_of(task) if task.ended else None
+        return result_of(await self.core.tasks.wait(task, 0)) if task.ended else None
 
     async def get_message_queue_config(self) -> dict[str, dict[str, Any]]:
         """The configuration of the message queue under the name of its class, without secrets."""

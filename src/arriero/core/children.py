@@ -59,6 +59,7 @@ class Children:
             change = Change()
             change.expect(names.ITEMS, parent.record.id, parent.version)
             change.put(names.children(parent.record.id), child_id, None)
+            self._kernel.values.item(change.ops, child)
             change.put(names.ITEMS, child_id, child, expect=0)
             change.make_ready(child)
             try:

@@ -11,6 +11,7 @@ import msgspec
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import TaskRecord
+from arriero.core.values import INPUT
 from arriero.orchestrators.base import get_result_key
 from arriero.orchestrators.simple import SimpleOrchestrator
 from arriero.types.errors import ArrieroError, ErrorInfo
@@ -76,6 +77,7 @@ class Decider:
     async def _decide(
         self, change: Change, task: TaskRecord, result: TaskResult | None, verdict: Verdict | None
     ) -> Decision:
+        await self._kernel.values.fill(task, INPUT)
         kept, version = await self._session_state(task)
         state = {**kept, **task.notes}
         if result is not None:

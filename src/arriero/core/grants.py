@@ -195,7 +195,7 @@ class Grants:
             token=generate_token(),
             epoch=item.epoch + 1,
             attempt=item.attempt + 1,
-            input=item.input if item.input is not None else task.record.input,
+            input=await self._kernel.values.input_of(item, task.record),
             context=context.record if context else None,
             deadline=left,
             headers=task.record.headers,

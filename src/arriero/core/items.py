@@ -75,7 +75,7 @@ class Items:
                 await self.close(change, item, verdict.status)
         task.record.attempts = max([task.record.attempts, *(item.attempt for item in before)])
         self.finish(change, task.record, verdict)
-        change.put(names.TASKS, task.record.id, task.record, expect=task.version)
+        self._put_task(change, task.record, task.version)
         return before
 
     async def close(self, change: Change, item: Loaded[ItemRecord], status: TaskStatus) -> None:
@@ -151,7 +151,7 @@ class Items:
             await self._order(change, task, order)
         if not task.open:
             self.finish(change, task, decision.verdict or _nothing_ordered(), decision)
-        change.put(names.TASKS, task.id, task, expect=version)
+        self._put_task(change, task, version)
 
     async def _order(self, change: Change, task: TaskRecord, order: Order) -> None:
         task.ordered += 1
@@ -166,8 +166,12 @@ class Items:
             parallel=self._services.require(order.service).parallel,
             deadline_at=task.deadline_at,
         )
+        self._kernel.values.item(change.ops, item)
         await self._lanes.enter(change, item)
         change.put(names.ITEMS, item.id, item, expect=0)
+
+    def _put_task(self, change: Change, task: TaskRecord, version: int) -> None:
+        change.put(names.TASKS, task.id, self._kernel.values.task(change.ops, task), expect=version)
 
     def _unhold(self, change: Change, item: ItemRecord) -> None:
         if item.worker_id:

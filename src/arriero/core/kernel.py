@@ -17,6 +17,7 @@ from arriero.core.endings import Endings
 from arriero.core.locks import Turns
 from arriero.core.ready import ReadyIndex
 from arriero.core.records import Codec, Loaded
+from arriero.core.values import Values
 from arriero.message_queues.base import MessageQueue, PublishCallback
 from arriero.orchestrators.base import BaseOrchestrator
 from arriero.state_stores.base import Append, Committed, Delete, Drop, Expect, Op, Put, StateStore
@@ -104,6 +105,7 @@ class Kernel:
         self.endings = Endings()
         self.ready = ReadyIndex(store)
         self.backlog = Backlog(store, clock)
+        self.values = Values(store, config.large_value)
         self._tick = 0.0
         self.on_ready: Callable[[str, str], None] = _nobody
         self.on_claim: Callable[[str], None] = _nobody

@@ -16,6 +16,7 @@ WORKERS = "workers"
 TIMERS = "timers"
 OUTBOX = "outbox"
 FINISHED = "finished"
+VALUES = "values"
 #: Items that have ended and whose children are still to be ended.
 SWEEPS = "sweeps"
 

@@ -17,6 +17,8 @@ CLAIMED = frozenset({TaskStatus.RUNNING, TaskStatus.WAITING})
 class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What a client submitted and what came of it. ``open`` counts the items that have not ended.
 
+    ``apart`` names what is stored beside the record, for its size.
+
     ``waits_for`` is what keeps it from going on, where somebody looks at it; it is not stored.
     """
 
@@ -39,6 +41,7 @@ class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     attempts: int = 0
     started_at: float | None = None
     finished_at: float | None = None
+    apart: list[str] = []
     waits_for: list[dict[str, Any]] = []
 
     @property
@@ -78,6 +81,7 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     token: str = ""
     worker_id: str = ""
     reported: str = ""
+    apart: bool = False
     started_at: float | None = None
     parent: str | None = None
     key: str = ""

@@ -33,6 +33,7 @@ class Removal:
         """Remove what belongs to an ended task; whatever else is ever stored for one is removed here."""
         for item_id in item_ids(task):
             await self._forget_item(change, item_id)
+        self._kernel.values.forget_task(change.ops, task)
         change.delete(names.TASKS, task.id)
         change.delete(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id))
         if task.finished_at is not None:
@@ -45,6 +46,7 @@ class Removal:
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         if item is None:
             return
+        self._kernel.values.forget_item(change.ops, item.record)
         for collection in (names.inbox(item_id), names.inbox_keys(item_id)) if item.record.inbox else ():
             for key in await self.keys_under(collection, ""):
                 change.delete(collection, key)

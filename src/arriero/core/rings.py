@@ -9,7 +9,9 @@ from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Links
 from arriero.core.ready import item_of
+from arriero.core.records import ItemRecord, TaskRecord
 from arriero.core.services import Services
+from arriero.core.values import INPUT
 from arriero.types.errors import ArrieroError, Unavailable
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import TaskStatus
@@ -159,15 +161,22 @@ class Rings:
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id) if item else None
         data: dict[str, object] = {}
         if item is not None and task is not None:
-            text = item.record.input if item.record.input is not None else task.record.input
+            text = await self._text(item.record, task.record, whole=whole)
             data = {
-                "input": text if whole or len(text) <= LARGEST_ON_RING else "",
+                "input": text,
                 "task_id": task.record.id,
                 "session_id": task.record.session_id,
                 "service_id": service,
                 "agent_id": service,
             }
         return QueueMessage(type=service, action=ActionTypes.NEW_TASK, data=data)
+
+    async def _text(self, item: ItemRecord, task: TaskRecord, *, whole: bool) -> str:
+        """The input, unless it is too large for a ring."""
+        if not whole and (item.apart or (item.input is None and INPUT in task.apart)):
+            return ""
+        text = await self._kernel.values.input_of(item, task)
+        return text if whole or len(text) <= LARGEST_ON_RING else ""
 
 
 class Outbox:

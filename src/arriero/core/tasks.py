@@ -17,6 +17,7 @@ from arriero.core.kernel import Change, Kernel
 from arriero.core.outlook import waits_for
 from arriero.core.records import ItemRecord, Loaded, TaskRecord
 from arriero.core.services import Services
+from arriero.core.values import INPUT, VALUE
 from arriero.types.errors import (
     ErrorInfo,
     InvalidInput,
@@ -107,7 +108,10 @@ class Tasks:
         raise StateConflict(f"task {record.id!r} could not be stored for all the changes to its session; try again")
 
     async def get(self, session_id: str | None, task_id: str) -> TaskRecord:
-        """The task; one that belongs to another session is unknown. Errors: ``UnknownSession``, ``UnknownTask``."""
+        """The task, without what is stored apart; one that belongs to another session is unknown.
+
+        Errors: ``UnknownSession``, ``UnknownTask``.
+        """
         loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
         if loaded is None or session_id not in (None, loaded.record.session_id):
             if session_id is not None:
@@ -117,8 +121,8 @@ class Tasks:
         return loaded.record
 
     async def show(self, session_id: str | None, task_id: str) -> TaskRecord:
-        """The task with its status as of its items."""
-        record = await self.get(session_id, task_id)
+        """The task with its input, and its status as of its items."""
+        record = await self._kernel.values.fill(await self.get(session_id, task_id), INPUT)
         if not record.ended:
             item = await self._kernel.load(records.ITEM, names.ITEMS, record.id)
             if item is not None:
@@ -129,15 +133,15 @@ class Tasks:
         return record
 
     async def wait(self, record: TaskRecord, seconds: float) -> TaskRecord:
-        """The task as it ended, or as it is after that many seconds."""
+        """The task as it ended, with its value, or as it is after that many seconds."""
         if record.ended or seconds <= 0:
-            return record
+            return await self._kernel.values.fill(record, VALUE)
         try:
             async with self._kernel.waits.at_most(seconds):
                 await self._ended(record.id)
         except TimeoutError:
             return record
-        return await self.get(None, record.id)
+        return await self._kernel.values.fill(await self.get(None, record.id), VALUE)
 
     async def show_all(self, keys: Iterable[str]) -> list[TaskRecord]:
         """The tasks that those keys of a session's list name, without those that were removed meanwhile."""

@@ -161,7 +161,7 @@ class Detached:
 
     async def _publish_result(self, task: TaskDefinition) -> None:
         """The result goes out behind the last event."""
-        record = await self._core.tasks.get(None, task.task_id)
+        record = await self._core.tasks.wait(await self._core.tasks.get(None, task.task_id), 0)
         result = TaskResult(
             task_id=record.id,
             result=record.error.message if record.error else "",

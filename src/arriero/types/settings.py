@@ -47,6 +47,8 @@ class ControlPlaneConfig(BaseSettings):
     max_nesting: int = Field(default=32, ge=0)
     #: Longest that one request waits for a result.
     max_wait: float = Field(default=60.0, gt=0)
+    #: An input or result larger than this is stored once, apart from the task.
+    large_value: int = Field(default=256 * 1024, gt=0)
     #: How many items of one service may be queued; None for any number. A service may set its own ``max_queue``.
     max_queue: int | None = Field(default=100_000, ge=1)
     #: How long a task is kept after its end; None for ever.
