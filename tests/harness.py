@@ -25,7 +25,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import SecretStr
+
 from arriero import AsyncLlamaDeployClient, ControlPlaneConfig
+from arriero.client import ClientSettings
 from arriero.client.caller import AsyncCaller
 from arriero.client.requests import Request
 
@@ -64,9 +67,14 @@ def environment(**changes: str) -> dict[str, str]:
     return own | {"PYTHONUNBUFFERED": "1"} | changes
 
 
-async def answers(url: str, within: float = PATIENCE, path: str = "/ready") -> None:
+def settings_with(token: str | None) -> ClientSettings | None:
+    """The settings of a client that sends this token; None for one that sends none."""
+    return None if token is None else ClientSettings(token=SecretStr(token))
+
+
+async def answers(url: str, within: float = PATIENCE, path: str = "/ready", token: str | None = None) -> None:
     """Wait until ``/ready`` there says yes. Errors: ``ControlPlaneUnavailable`` when it does not in time."""
-    caller = AsyncCaller(url, within)
+    caller = AsyncCaller(url, within, settings_with(token))
     try:
         await caller.call(Request("GET", path, bytes))
     finally:
@@ -89,6 +97,8 @@ class Process:
         self._log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._exit: Future[int] = Future()
+        #: What the test itself sends to the part.
+        self.token = self._env.get("ARRIERO_TOKEN")
 
     @property
     def pid(self) -> int:
@@ -190,7 +200,7 @@ class Process:
 
     async def _answers(self, url: str) -> None:
         """Wait for ``/ready`` there, or fail with the log if the process ends first."""
-        asking = asyncio.ensure_future(answers(url))
+        asking = asyncio.ensure_future(answers(url, token=self.token))
         ended = asyncio.wrap_future(self._exit)
         try:
             await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -235,7 +245,7 @@ class Core(Process):
 
     def client(self, timeout: float | None = PATIENCE) -> AsyncLlamaDeployClient:
         """A client of this core."""
-        return AsyncLlamaDeployClient(self.config, timeout=timeout)
+        return AsyncLlamaDeployClient(self.config, timeout=timeout, settings=settings_with(self.token))
 
     async def ready(self) -> None:
         await self._answers(self.url)

@@ -20,6 +20,11 @@ HTTP = """
 Bodies and answers are JSON. An error is answered with its status and a body of the form
 `{"detail": "...", "error": {...}}`, whose `error` is described in [errors](errors.md). Each server describes its routes
 in full at `/docs` and at `/openapi.json`, with the shape of every body.
+
+Once [tokens](../how-to/protect-it-with-tokens.md) are configured, each request but `GET /health` needs one: 401
+without, 403 when its scope does not do. `GET` needs `read`; the rest under `/sessions/`, and what posts to a service's
+own routes, needs `run`; everything else, and each route of the message queue, needs `deploy`. A request whose `Host` is
+no name of the server gets 421, one from a web page of another origin 403.
 """
 SETTINGS = """
 A setting is given to its class, or by the environment under the name in the second column; what is given to the class
@@ -95,7 +100,8 @@ def settings() -> Iterator[str]:
     for model in setting_classes():
         yield from ["", f"## {model.__name__}", "", cell(inspect.getdoc(model) or ""), ""]
         yield from ["| setting | environment | default | |", "|---|---|---|---|"]
-        told, prefix = comments_of(model), model.model_config.get("env_prefix", "")
+        told = {name: text for kind in reversed(model.__mro__[:-1]) for name, text in comments_of(kind).items()}
+        prefix = model.model_config.get("env_prefix", "")
         for name, field in model.model_fields.items():
             environment = f"{prefix}{name}".upper()
             yield f"| `{name}` | `{environment}` | {default_of(field)} | {cell(told.get(name, ''))} |"
@@ -104,6 +110,7 @@ def settings() -> Iterator[str]:
 def setting_classes() -> list[type[BaseModel]]:
     from arriero import ControlPlaneConfig, SimpleMessageQueueConfig, SimpleOrchestratorConfig, WorkflowServiceConfig
     from arriero.client import Client, ClientSettings
+    from arriero.types.tokens import TokenSettings
 
     return [
         ControlPlaneConfig,
@@ -112,10 +119,11 @@ def setting_classes() -> list[type[BaseModel]]:
         WorkflowServiceConfig,
         ClientSettings,
         Client,
+        TokenSettings,
     ]
 
 
-def comments_of(model: type[BaseModel]) -> dict[str, str]:
+def comments_of(model: type[Any]) -> dict[str, str]:
     """What stands in ``#:`` comments above the fields."""
     told: dict[str, str] = {}
     above: list[str] = []

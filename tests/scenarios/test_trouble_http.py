@@ -206,9 +206,8 @@ async def test_an_input_of_just_the_limit_is_done(core: Core, session: AsyncSess
 
 
 async def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_large(core: Core, session: AsyncSessionClient) -> None:
-    head = (
-        f"POST /sessions/{session.session_id}/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-    )
+    target = f"/sessions/{session.session_id}/tasks"
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
     chunk = b"%x\r\n" % MIB + b"x" * MIB + b"\r\n"
     begun = b'{"service_id": "shout", "input": "'
     answer = await ask(core.port, head, b"%x\r\n%s\r\n" % (len(begun), begun), *[chunk] * 64)
@@ -231,7 +230,7 @@ async def test_a_declared_length_is_refused_before_anything_of_it_is_read(
 
 @pytest.mark.parametrize("path", ["/process_message", "/services/register", "/sessions/create", "/sessions/{}/state"])
 async def test_no_route_gathers_a_body_without_end(core: Core, session: AsyncSessionClient, path: str) -> None:
-    head = f"POST {path.format(session.session_id)} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = f"POST {path.format(session.session_id)} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     chunk = b"%x\r\n" % MIB + b" " * MIB + b"\r\n"
     answer = await ask(core.port, head.encode() + b"Transfer-Encoding: chunked\r\n\r\n", *[chunk] * 100)
     refused(answer, 413, "payload_too_large")

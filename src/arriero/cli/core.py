@@ -12,7 +12,7 @@ LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
 
 @click.command()
-@click.option("--host", help="Address to listen on; loopback only. [CONTROL_PLANE_HOST, 127.0.0.1]")
+@click.option("--host", help="Address to listen on; beyond loopback only with tokens. [CONTROL_PLANE_HOST, 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the control plane. [CONTROL_PLANE_PORT, 8000]")
 @click.option(
     "--queue-port", type=click.IntRange(0, 65535), help="Port of the simple queue. [SIMPLE_MESSAGE_QUEUE_PORT, 8001]"

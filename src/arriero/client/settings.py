@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from arriero.types.credentials import CredentialSettings
 
 #: Most connections by default, however many files a process may open.
 MOST_CONNECTIONS = 4096
@@ -21,10 +22,8 @@ def half_of_open_files() -> int:
     return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(16, min(MOST_CONNECTIONS, soft // 2))
 
 
-class ClientSettings(BaseSettings):
-    """How clients keep their connections; environment prefix ``ARRIERO_CLIENT_``. Durations are in seconds."""
-
-    model_config = SettingsConfigDict(env_prefix="ARRIERO_CLIENT_", extra="forbid", frozen=True)
+class ClientSettings(CredentialSettings):
+    """The connections of clients, and their token; environment prefix ``ARRIERO_CLIENT_``. Durations are in seconds."""
 
     #: Connections to one control plane, from one event loop; streams are not counted. The default is half of the
     #: process's limit on open files. More requests than that take turns.

@@ -30,6 +30,7 @@ CROWDED = 0.75
 CROWDED_WAIT = 1.0
 #: Bytes of a body from which on it is sent piece by piece, so that other requests get a turn meanwhile.
 LARGE = 256 * 1024
+UNAUTHORIZED = 401
 
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
@@ -47,6 +48,7 @@ class Pool:
     def __init__(self, place: Place, loop: asyncio.AbstractEventLoop) -> None:
         self._base = _base_of(place.url)
         self.place = place
+        self._authorization = place.settings.authorization(place.url)
         self.loop = loop
         self.closed = False
         self.users: WeakSet[object] = WeakSet()
@@ -93,7 +95,8 @@ class Pool:
         await self._take_slot(left)
         self._busy += 1
         try:
-            async with await self.open(request, _timeout(self.place.settings, request.wait, left)) as response:
+            timeout = _timeout(self.place.settings, request.wait, left)
+            async with await self.open(request, timeout) as response:
                 return response.status, await response.read()
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
@@ -107,9 +110,18 @@ class Pool:
 
     async def open(self, request: Request[Any], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         """The answer, as soon as its head is there."""
+        response = await self._send(request, timeout)
+        if response.status == UNAUTHORIZED and self._has_another_token():
+            response.release()
+            response = await self._send(request, timeout)
+        return response
+
+    async def _send(self, request: Request[Any], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         headers = request.headers
         if (trace := traceparent()) is not None:
             headers = {**headers, "traceparent": trace}
+        if self._authorization is not None:
+            headers = {**headers, "Authorization": self._authorization}
         return await self._session.request(
             request.method,
             _url(self._base + request.target),
@@ -118,6 +130,11 @@ class Pool:
             timeout=timeout,
             allow_redirects=False,
         )
+
+    def _has_another_token(self) -> bool:
+        """Whether the local token file says something else by now: a core writes it when it first starts."""
+        before, self._authorization = self._authorization, self.place.settings.authorization(self.place.url)
+        return self._authorization not in (None, before)
 
     async def _take_slot(self, left: float | None) -> None:
         if not self._slots.locked():

@@ -39,7 +39,14 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "Idempotency-Key", "Last-Event-ID", "traceparent", "tracestate"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "Idempotency-Key",
+                "Last-Event-ID",
+                "traceparent",
+                "tracestate",
+            ],
             expose_headers=["Retry-After", "X-Next-After"],
         )
     return app

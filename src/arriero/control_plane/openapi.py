@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from arriero.types.described import describe_guard
 from arriero.types.tasks import TaskDefinition, TaskResult
 
 _TEXT = {"type": "string"}
@@ -36,6 +37,7 @@ def add_hot_routes(app: FastAPI) -> None:
         if app.openapi_schema is None:
             schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
             _merge(schema)
+            describe_guard(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -16,7 +16,10 @@ from arriero.message_queues.backends import label_of
 from arriero.message_queues.base import MessageQueue, PublishCallback, StartConsumingCallable
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
 from arriero.state_stores import StateStore, open_store
+from arriero.types.access import Access, core_tokens
+from arriero.types.credentials import token_file
 from arriero.types.errors import ArrieroError, ConfigurationError, InvalidInput, Unavailable
+from arriero.types.guard import READING, Guard
 from arriero.types.ids import generate_id
 from arriero.types.link import LARGEST_MESSAGE
 from arriero.types.messages import CONTROL_PLANE_NAME, ActionTypes, QueueMessage
@@ -24,6 +27,7 @@ from arriero.types.services import ServiceDefinition
 from arriero.types.serving import AsgiServer, BodyLimit, bind
 from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult, TaskStream
+from arriero.types.tokens import Scope, Tokens
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -39,13 +43,25 @@ CONTROL_PLANE_MESSAGE_TYPE = CONTROL_PLANE_NAME
 AT_ONCE = 16
 
 
+def needed(scope: Any) -> Scope:
+    """What a request needs: reading is for all, sessions and their tasks for clients, and the rest for parts.
+
+    So a route that is new, and a message that may hold a result, are closed to all but those who serve.
+    """
+    if scope["type"] != "http":
+        return Scope.DEPLOY
+    if scope["method"] in READING:
+        return Scope.READ
+    return Scope.RUN if scope["path"].startswith("/sessions/") else Scope.DEPLOY
+
+
 class ControlPlaneServer:
     """Sessions, tasks, streams and the registry, served over HTTP.
 
     ``state_store`` is a :class:`StateStore`, or ``config.state_store_uri`` names one; both is an error. Settings may
     be given as a ``config`` or one by one, by the names of :class:`ControlPlaneConfig`. A queue server of the same
-    process may stand for its queue. Used as an async context
-    manager it is ready inside; ``launch_server`` runs it until it is cancelled.
+    process may stand for its queue. ``tokens`` are what it takes, by default those of the environment. Used as an async
+    context manager it is ready inside; ``launch_server`` runs it until it is cancelled.
     """
 
     def __init__(
@@ -55,6 +71,7 @@ class ControlPlaneServer:
         publish_callback: PublishCallback | None = None,
         state_store: StateStore | None = None,
         config: ControlPlaneConfig | None = None,
+        tokens: Tokens | None = None,
         **settings: Any,
     ) -> None:
         if config is not None and settings:
@@ -78,6 +95,8 @@ class ControlPlaneServer:
         self.core.kernel.publisher_id, self.core.kernel.publish_callback = self.publisher_id, publish_callback
         self.started = asyncio.Event()
         self._app: FastAPI | None = None
+        self._tokens = tokens
+        self._file = token_file(self.config.state_store_uri) if state_store is None else None
 
     @property
     def app(self) -> FastAPI:
@@ -113,9 +132,14 @@ class ControlPlaneServer:
         """Serve until cancelled, then drain. The port is bound before anything else is touched."""
         config = self.config
         port = config.internal_port if config.internal_port is not None else config.port
-        sock = bind(config.internal_host or config.host, 8000 if port is None else port)
+        host = config.internal_host or config.host
+        tokens = self._tokens_here()
+        sock = bind(host, 8000 if port is None else port, tokens=tokens.configured)
         try:
-            server = AsgiServer(self.front(), sock, ws_max_size=LARGEST_MESSAGE, ws_ping_interval=None)
+            access = Access.to(tokens, host, config.host, config.allowed_hosts, config.cors_origins or ())
+            server = AsgiServer(
+                Guard(self.front(), access, needed), sock, ws_max_size=LARGEST_MESSAGE, ws_ping_interval=None
+            )
             if not config.port:
                 self.config.port = server.port
             async with self, server:
@@ -133,6 +157,11 @@ class ControlPlaneServer:
         where = self.url if bound == self.url else f"{self.url}, bound to {bound}"
         queue = "none" if self._queue_config is None else label_of(self._queue_config())
         logger.info("control plane ready at %s; state store %s; message queue %s", where, self._store.label, queue)
+
+    def _tokens_here(self) -> Tokens:
+        if self._tokens is None:
+            self._tokens = core_tokens(self._file, required=self.config.require_token)
+        return self._tokens
 
     async def register_to_message_queue(self) -> StartConsumingCallable:
         """Gives the coroutine function that takes messages from the control plane's topic until cancelled."""

@@ -16,8 +16,11 @@ from arriero.deploy.together import together
 from arriero.message_queues import SimpleMessageQueueConfig, SimpleMessageQueueServer, queue_from_config
 from arriero.message_queues.base import MessageQueue
 from arriero.orchestrators import SimpleOrchestrator, SimpleOrchestratorConfig
+from arriero.types.access import core_tokens
+from arriero.types.credentials import token_file
 from arriero.types.errors import ConfigurationError
 from arriero.types.settings import ControlPlaneConfig
+from arriero.types.tokens import Tokens
 
 logger = logging.getLogger("arriero.deploy")
 
@@ -38,12 +41,13 @@ async def deploy_core(
         raise ConfigurationError("with both parts disabled there is nothing to deploy")
     config = control_plane_config or ControlPlaneConfig()
     queue_config = message_queue_config or SimpleMessageQueueConfig()
+    tokens = core_tokens(token_file(config.state_store_uri), required=config.require_token)
     queue: MessageQueue | SimpleMessageQueueServer
     if not disable_message_queue and isinstance(queue_config, SimpleMessageQueueConfig):
-        queue = SimpleMessageQueueServer(queue_config)
+        queue = SimpleMessageQueueServer(queue_config, tokens=tokens)
     else:
         queue = queue_from_config(queue_config)
-    server = None if disable_control_plane else _control_plane(queue, config, orchestrator_config)
+    server = None if disable_control_plane else _control_plane(queue, config, orchestrator_config, tokens)
     with ends_at_interrupt():
         async with AsyncExitStack() as stack, together() as parts:
             if isinstance(queue, SimpleMessageQueueServer):
@@ -59,10 +63,11 @@ def _control_plane(
     queue: MessageQueue | SimpleMessageQueueServer,
     config: ControlPlaneConfig,
     orchestrator_config: SimpleOrchestratorConfig | None,
+    tokens: Tokens,
 ) -> ControlPlaneServer:
     """Made before anything is started, so that a wrong setting starts nothing."""
     settings = orchestrator_config or SimpleOrchestratorConfig()
-    return ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config)
+    return ControlPlaneServer(queue, SimpleOrchestrator(**settings.model_dump()), config=config, tokens=tokens)
 
 
 async def _started(server: SimpleMessageQueueServer, task: asyncio.Task[None]) -> None:

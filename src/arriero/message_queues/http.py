@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import msgspec
 
+from arriero.types.credentials import bearer_headers
 from arriero.types.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ class ClientOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         except msgspec.ValidationError as error:
             names = ", ".join(cls.__struct_fields__)
             raise ConfigurationError(f"client_kwargs takes {names}: {error}") from error
+
+    def authorized(self, url: str) -> dict[str, str]:
+        """The headers with this process's token for that address, unless ``headers`` bring their own."""
+        return {} if any(name.lower() == "authorization" for name in self.headers) else bearer_headers(url)
 
     def session(self) -> aiohttp.ClientSession:
         """A new session."""

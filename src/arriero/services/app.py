@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
+from arriero.types.described import guarded
 from arriero.types.errors import ArrieroError
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import JSONBodies
@@ -50,4 +51,5 @@ def service_app(service: BaseService) -> FastAPI:
         body = msgspec.json.encode({"detail": info.message, "error": info})
         return Response(body, error.status, media_type="application/json")
 
+    app.openapi = guarded(app.openapi)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

@@ -14,7 +14,10 @@ from arriero.services.detached import Detached, task_of
 from arriero.services.link import WebSocketLink
 from arriero.services.registration import ControlPlaneCalls
 from arriero.services.worker import Worker, WorkerOptions
+from arriero.types import tokens
+from arriero.types.access import Access, part_tokens
 from arriero.types.errors import ConfigurationError
+from arriero.types.guard import READING, Guard
 from arriero.types.handling import Handled, Handler, HandlerContext
 from arriero.types.ids import generate_id
 from arriero.types.link import ControlPlaneLink, Welcome
@@ -74,6 +77,13 @@ class _MessageHandler:
         }
         message = QueueMessage(type=grant.service, action=ActionTypes.NEW_TASK, data=data, headers=grant.headers)
         return Handled(await self._service.process_message(message))
+
+
+def _needed(request: Scope) -> tokens.Scope:
+    """What a request to a service's own routes needs: they show it, or submit a task to it."""
+    if request["type"] != "http":
+        return tokens.Scope.DEPLOY
+    return tokens.Scope.READ if request["method"] in READING else tokens.Scope.RUN
 
 
 class BaseService:
@@ -248,10 +258,13 @@ class BaseService:
         """Serve the service's own routes, and work, until cancelled."""
         options = self.options
         port = options.internal_port if options.internal_port is not None else options.port
-        sock = bind(options.internal_host or options.host or "127.0.0.1", port or 0)
-        server = AsgiServer(self._serve, sock, lifespan="off")
+        host = options.internal_host or options.host or "127.0.0.1"
+        taken = part_tokens(tokens.Scope.DEPLOY)
+        sock = bind(host, port or 0, tokens=taken.configured)
+        guarded = Guard(self._serve, Access.to(taken, host, options.host or host), _needed)
+        server = AsgiServer(guarded, sock, lifespan="off")
         if not options.port:
-            options.host, options.port = server.host, server.port
+            options.host, options.port = options.host or server.host, server.port
         async with self._shared_worker() as work:
             await self._head_start(work)
             async with server:

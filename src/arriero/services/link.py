@@ -14,12 +14,14 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import msgspec
 
+from arriero.types.credentials import bearer_headers, refusal
 from arriero.types.errors import (
     ArrieroError,
     ControlPlaneUnavailable,
     Fenced,
     InvalidInput,
     ProtocolError,
+    Refused,
     error_from_info,
 )
 from arriero.types.link import (
@@ -114,13 +116,16 @@ class WebSocketLink:
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         connection = kind(parts.hostname or "127.0.0.1", parts.port, timeout=PATIENCE)
         try:
-            connection.request("POST", f"{parts.path}/workers/{quote(worker_id, safe='')}/renew")
+            target = f"{parts.path}/workers/{quote(worker_id, safe='')}/renew"
+            connection.request("POST", target, headers=bearer_headers(self.url))
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise ControlPlaneUnavailable(f"the control plane at {self.url} does not answer: {error}") from error
         finally:
             connection.close()
+        if (refused := refusal(response.status, f"the control plane at {self.url}")) is not None:
+            raise refused
         if response.status != http.HTTPStatus.OK:
             raise Fenced(f"the control plane at {self.url} does not know worker {worker_id}")
         return float(json.loads(body)["lease"])
@@ -164,13 +169,13 @@ class WebSocketLink:
         async with aiohttp.ClientSession() as session:
             while True:
                 try:
-                    await self._connected(session)
+                    await self._connected_or_refused(session)
                     pause, warned = FIRST_PAUSE, False
                 except (aiohttp.ClientError, OSError, TimeoutError, ControlPlaneUnavailable) as error:
                     if not warned and pause >= LONGEST_PAUSE:
                         logger.warning("waiting for the control plane at %s: %s", self.url, error)
                         warned = True
-                except ProtocolError as error:
+                except (ProtocolError, Refused) as error:
                     if not self._welcomed:
                         raise
                     logger.error("%s; trying again", error)  # noqa: TRY400  # what it says is all there is
@@ -180,9 +185,20 @@ class WebSocketLink:
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))  # noqa: S311  # the pause between connections
                 pause = min(LONGEST_PAUSE, pause * 2)
 
+    async def _connected_or_refused(self, session: aiohttp.ClientSession) -> None:
+        try:
+            await self._connected(session)
+        except aiohttp.WSServerHandshakeError as error:
+            if (refused := refusal(error.status, f"the control plane at {self.url}")) is None:
+                raise
+            raise refused from error
+
     async def _connected(self, session: aiohttp.ClientSession) -> None:
         """One connection, until it closes."""
-        async with session.ws_connect(f"{self.url}/link", max_msg_size=LARGEST_MESSAGE, compress=0) as socket:
+        headers = bearer_headers(self.url)
+        async with session.ws_connect(
+            f"{self.url}/link", max_msg_size=LARGEST_MESSAGE, compress=0, headers=headers
+        ) as socket:
             await socket.send_bytes(encode_frames([self._hello()]))
             self._greeted(await self._receive(socket))
             writer = asyncio.create_task(self._write(socket), name="writer of a link")

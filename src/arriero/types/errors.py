@@ -19,6 +19,10 @@
     │   ├── StateConflict                    a commit met a newer version
     │   └── LogEnded                         an append to a log that has ended
     ├── Fenced                               the claim token is not the newest
+    ├── Refused                              the request itself may be right, who sends it may not
+    │   ├── Unauthorized                     no bearer token, or an unknown one
+    │   ├── Forbidden                        the token lacks the scope, or a web page of elsewhere asks
+    │   └── Misdirected                      its Host names another server
     ├── ConfigurationError (ValueError)      it cannot be set up this way
     │   ├── BindRefused                      an address that others could reach
     │   └── MissingDependency (ImportError)  names the extra to install
@@ -191,6 +195,33 @@ class Fenced(ArrieroError):
     status = 409
 
 
+class Refused(ArrieroError):
+    """Whoever asks may not. Nothing of the request was read."""
+
+    code = "refused"
+    status = 403
+
+
+class Unauthorized(Refused):
+    """A bearer token is needed, and there was none or an unknown one. Set ``ARRIERO_TOKEN`` to one that is known."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(Refused):
+    """The token lacks the scope that the message names, or the request comes from a web page of another origin."""
+
+    code = "forbidden"
+
+
+class Misdirected(Refused):
+    """The ``Host`` of the request is no name of this server; if it should be, set ``CONTROL_PLANE_ALLOWED_HOSTS``."""
+
+    code = "misdirected"
+    status = 421
+
+
 class ConfigurationError(ArrieroError, ValueError):
     """It cannot be set up this way. The message names the setting and the valid values."""
 
@@ -199,7 +230,7 @@ class ConfigurationError(ArrieroError, ValueError):
 
 
 class BindRefused(ConfigurationError):
-    """Binding beyond loopback needs a token. Use 127.0.0.1."""
+    """Listening beyond loopback needs a token. Set ``ARRIERO_TOKENS`` or ``ARRIERO_TOKENS_FILE``, or use 127.0.0.1."""
 
     code = "bind_refused"
 
@@ -344,6 +375,10 @@ ERRORS: dict[str, type[ArrieroError]] = {cls.code: cls for cls in _tree(ArrieroE
 TASK_ERRORS: dict[str, type[TaskError]] = {
     cls.task_status: cls for cls in (TaskFailed, TaskCancelled, TaskTimedOut, TaskDead)
 }
+
+
+#: The refusal for each status with which a connection that stays open may be answered.
+REFUSALS: dict[int, type[Refused]] = {cls.status: cls for cls in (Unauthorized, Forbidden, Misdirected)}
 
 
 def error_from_info(info: ErrorInfo) -> ArrieroError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from arriero.types.errors import AlreadyInUse, ArrieroError, BindRefused, ConfigurationError, PayloadTooLarge
+from arriero.types.loopback import is_loopback
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,28 +34,17 @@ WRITE_AHEAD = 16 * 1024
 DIGITS = 18
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``: ``localhost``, 127.0.0.0/8 or ::1."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback and getattr(address, "ipv4_mapped", None) is None
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens on a loopback address; port 0 takes a free one.
+def bind(host: str, port: int, *, tokens: bool = False) -> socket.socket:
+    """A socket that listens on a loopback address, or on any when ``tokens`` guard it; port 0 takes a free one.
 
     Connections are accepted into its backlog from now on, so a client that comes before the server is up only waits.
 
     Errors: ``BindRefused``, ``AlreadyInUse``, ``ConfigurationError``.
     """
-    if not is_loopback(host):
+    if not tokens and not is_loopback(host):
         raise BindRefused(
-            f"Refused to listen on {host or 'every address'}: beyond this machine a token is needed, and tokens come "
-            "with a later version. Use 127.0.0.1."
+            f"Refused to listen on {host or 'every address'}: beyond this machine every request needs a token. Set "
+            "ARRIERO_TOKENS (such as deploy:<at least 16 characters>) or ARRIERO_TOKENS_FILE, or use 127.0.0.1."
         )
     address = "127.0.0.1" if host.lower() == "localhost" else host
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -30,6 +30,10 @@ class ControlPlaneConfig(BaseSettings):
     #: ``sqlite:///path`` or ``memory:``; None is ``sqlite:///.arriero/state.db``.
     state_store_uri: str | None = None
     use_tls: bool = False
+    #: Whether requests need a token though none is configured: that of the local file beside the database.
+    require_token: bool = Field(default=False, exclude=True)
+    #: Names in ``Host`` under which it is asked besides ``host`` and those of this machine.
+    allowed_hosts: list[str] = Field(default_factory=list, exclude=True)
 
     #: How long a claim holds without renewal, and how often a worker renews it.
     lease: float = Field(default=15.0, gt=0)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from arriero.types.errors import AlreadyInUse, BindRefused, ConfigurationError
-from arriero.types.serving import AsgiServer, BodyLimit, bind, is_loopback
+from arriero.types.loopback import is_loopback
+from arriero.types.serving import AsgiServer, BodyLimit, bind
 
 
 async def hello(scope: Any, receive: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ from arriero.message_queues.encoding import decode_message, encode_message
 from arriero.message_queues.memory import MemoryMessageQueue
 from arriero.message_queues.simple.peer import Peer
 from arriero.message_queues.simple.pushing import Pushers
+from arriero.types.described import guarded
 from arriero.types.errors import ArrieroError, InvalidInput, NotFound
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import JSONBodies
@@ -49,6 +50,7 @@ def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
     async def connect(websocket: WebSocket) -> None:
         await Peer(queue, websocket).run()
 
+    app.openapi = guarded(app.openapi)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
 
 
@@ -93,9 +95,15 @@ def _consumers(pushers: Pushers) -> APIRouter:
 
     @router.get("/get_consumers/{message_type:path}")
     async def get_consumers(message_type: str) -> list[RemoteMessageConsumerDef]:
-        return pushers.of(message_type)
+        """Those that registered a URL, without the headers that they are sent, which may hold credentials."""
+        return [_shown(consumer) for consumer in pushers.of(message_type)]
 
     return router
+
+
+def _shown(consumer: RemoteMessageConsumerDef) -> RemoteMessageConsumerDef:
+    kwargs = {name: value for name, value in (consumer.client_kwargs or {}).items() if name != "headers"}
+    return consumer.model_copy(update={"client_kwargs": kwargs or None})
 
 
 def _publishing(queue: MemoryMessageQueue) -> APIRouter:

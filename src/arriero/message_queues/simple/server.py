@@ -12,8 +12,11 @@ from arriero.message_queues.memory import MemoryMessageQueue
 from arriero.message_queues.simple.config import SimpleMessageQueueConfig
 from arriero.message_queues.simple.frames import OVERHEAD
 from arriero.message_queues.simple.pushing import Pushers
+from arriero.types.access import Access, part_tokens
 from arriero.types.errors import AlreadyInUse, ConfigurationError
+from arriero.types.guard import Guard, deploy_alone
 from arriero.types.serving import AsgiServer, BodyLimit, bind
+from arriero.types.tokens import Tokens
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -26,14 +29,20 @@ PING_TIMEOUT = 60.0
 class SimpleMessageQueueServer:
     """Serves topics that it holds in memory. What is on them is lost when it ends.
 
-    ``queue`` is what is served: code in the same process uses it directly.
+    ``queue`` is what is served: code in the same process uses it directly. ``tokens`` are what it takes, by default
+    those of the environment; each needs the scope ``deploy``.
     """
 
     def __init__(
-        self, config: SimpleMessageQueueConfig | None = None, *, queue: MemoryMessageQueue | None = None
+        self,
+        config: SimpleMessageQueueConfig | None = None,
+        *,
+        queue: MemoryMessageQueue | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self.config = config or SimpleMessageQueueConfig()
         self.queue = queue or MemoryMessageQueue(limits=self.config.limits)
+        self._tokens = tokens
         self._pushers = Pushers(self.queue, self.config.push_hosts)
         self._server: AsgiServer | None = None
         self._failure: BaseException | None = None
@@ -81,9 +90,11 @@ class SimpleMessageQueueServer:
         if self.port is None:
             raise ConfigurationError("There is no port to listen on: set port or internal_port.")
         limit = self.config.max_message + OVERHEAD
-        sock = bind(self.config.internal_host or self.config.host, self.port)
+        tokens = part_tokens() if self._tokens is None else self._tokens
+        host = self.config.internal_host or self.config.host
+        sock = bind(host, self.port, tokens=tokens.configured)
         return AsgiServer(
-            BodyLimit(self.app, limit),
+            Guard(BodyLimit(self.app, limit), Access.to(tokens, host, self.config.host), deploy_alone),
             sock,
             ws_max_size=limit,
             ws_ping_interval=PING_INTERVAL,

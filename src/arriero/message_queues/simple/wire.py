@@ -18,7 +18,15 @@ from arriero.message_queues.http import ClientOptions
 from arriero.message_queues.inbox import Inbox
 from arriero.message_queues.simple import frames
 from arriero.message_queues.simple.config import SimpleMessageQueueConfig
-from arriero.types.errors import InvalidInput, PayloadTooLarge, QueueUnavailable, error_from_info
+from arriero.types.credentials import refusal
+from arriero.types.errors import (
+    ArrieroError,
+    ConfigurationError,
+    InvalidInput,
+    PayloadTooLarge,
+    QueueUnavailable,
+    error_from_info,
+)
 from arriero.types.messages import QueueMessage
 
 if TYPE_CHECKING:
@@ -182,11 +190,18 @@ class Wire:
 
         limit = 2 * (self._config.max_message + frames.OVERHEAD)
         try:
+            headers = self._options.authorized(self.address)
             async with session.ws_connect(
-                f"{self.address}connect", heartbeat=HEARTBEAT, max_msg_size=limit
+                f"{self.address}connect", heartbeat=HEARTBEAT, max_msg_size=limit, headers=headers
             ) as websocket:
                 await self._talk(websocket)
             self._lost(ConnectionError("the connection was closed"))
+        except ConfigurationError as error:
+            self._refused(error)
+            self._lost(error)
+        except aiohttp.WSServerHandshakeError as error:
+            self._refused(refusal(error.status, f"the message queue at {self.address}"))
+            self._lost(error)
         except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError) as error:
             self._lost(error)
 
@@ -247,6 +262,12 @@ class Wire:
         elif (subscription := self._again.pop(frame.request, None)) and frame.error is not None:
             subscription.end(error_from_info(frame.error))
 
+    def _refused(self, refusal: ArrieroError | None) -> None:
+        """No waiting helps a call that is refused; subscriptions that stood before are kept for better times."""
+        if refusal is not None:
+            for call in self._calls.values():
+                call.refuse(refusal)
+
     def _lost(self, error: BaseException) -> None:
         if not self._warned and (self._subscriptions or self._calls):
             logger.warning("The message queue at %s does not answer; trying again: %s", self.address, error)
@@ -294,6 +315,11 @@ class Call:
             self.answer.set_result(answer)
         else:
             self.answer.set_exception(error_from_info(answer.error))
+
+    def refuse(self, refusal: ArrieroError) -> None:
+        """Pass on that the server takes nothing from this process."""
+        if not self.answer.done():
+            self.answer.set_exception(refusal)
 
     def fail(self) -> None:
         """Pass on that the server does not answer."""
