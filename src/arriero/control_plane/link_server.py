@@ -25,6 +25,7 @@ from arriero.types.link import (
     Emit,
     Grant,
     Hello,
+    Journal,
     Outcome,
     Release,
     Report,
@@ -37,7 +38,7 @@ from arriero.types.link import (
 
 logger = logging.getLogger("arriero.control_plane")
 
-RequestFrame = Claim | Emit | Report | Call | Wait | Release | Bye
+RequestFrame = Claim | Emit | Report | Call | Journal | Wait | Release | Bye
 
 #: WebSocket close codes: a policy was broken, or try again later.
 BROKEN, LATER = 1008, 1013
@@ -129,6 +130,8 @@ class LinkConnection:
         try:
             if isinstance(frame, Call):
                 reply = Answer(request=frame.request, outcome=await self._call(frame))
+            elif isinstance(frame, Wait):
+                reply = Answer(request=frame.request, left=await self._wait(frame))
             else:
                 reply = Answer(request=frame.request, grants=await self._do(frame))
         except ArrieroError as error:
@@ -140,7 +143,11 @@ class LinkConnection:
         child_id = await self._core.kernel.background.whole(self._core.children.start(call), f"call of {call.service}")
         return await self._core.children.outcome(child_id)
 
-    async def _do(self, frame: Claim | Emit | Report | Wait | Release | Bye) -> list[Grant]:
+    async def _wait(self, wait: Wait) -> bool:
+        assert self._link is not None  # greeted before any request is served
+        return await self._core.journals.wait(self._link, wait)
+
+    async def _do(self, frame: Claim | Emit | Report | Journal | Release | Bye) -> list[Grant]:
         link, claims = self._link, self._core.claims
         assert link is not None  # greeted before any request is served
         match frame:
@@ -151,8 +158,8 @@ class LinkConnection:
                 return await claims.claim(link, frame.free)
             case Emit():
                 await claims.emit(link, frame.item_id, frame.token, frame.events)
-            case Wait():
-                await self._core.inbox.wait(link, frame)
+            case Journal():
+                await self._core.journals.write(link, frame)
             case Release():
                 await claims.release(link, frame.tokens)
             case Bye():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import msgspec
 
 from arriero.core import names, records
 from arriero.core.decisions import Verdict
 from arriero.core.grants import Grants
+from arriero.core.holds import Holds
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
-from arriero.core.records import ItemRecord, Loaded, StreamEntry
+from arriero.core.records import ItemRecord, Loaded
 from arriero.core.tasks import TRIES
 from arriero.types.errors import ArrieroError, Fenced, LogEnded, StateConflict
 from arriero.types.link import Event, Grant, Report, check_event
@@ -25,11 +25,12 @@ logger = logging.getLogger("arriero.core")
 class Claims:
     """The use cases of a link. Every write carries the claim token; an old one is :class:`Fenced`."""
 
-    def __init__(self, kernel: Kernel, links: Links, items: Items) -> None:
+    def __init__(self, kernel: Kernel, links: Links, items: Items, holds: Holds) -> None:
         self._kernel = kernel
         self._links = links
         self._items = items
         self._grants = Grants(kernel, links)
+        self._holds = holds
 
     async def claim(self, link: Link, free: int) -> list[Grant]:
         """At most ``free`` items for the link, the oldest first.
@@ -58,9 +59,9 @@ class Claims:
         self._check_sizes(events)
         async with self._kernel.turns.take(f"stream/{item_id}"):
             for _ in range(TRIES):
-                item = await self._mine(item_id, token)
+                item = await self._holds.mine(item_id, token)
                 change = Change()
-                new = await self._entries(link, item.record, events)
+                new = await self._holds.entries(link, item.record, events)
                 if not new:
                     return
                 if asks := sum(event.asks for event in events[-len(new) :]):
@@ -74,7 +75,7 @@ class Claims:
                 except StateConflict:
                     continue
                 except LogEnded:
-                    raise self._fenced(item_id) from None
+                    raise self._holds.fenced(item_id) from None
                 if link.held.get(item_id) == token:
                     link.numbers[item_id] = events[-1].number + 1
                 return
@@ -86,7 +87,7 @@ class Claims:
         self._check_sizes(report.events)
         item = await self._kernel.load(records.ITEM, names.ITEMS, report.item_id)
         if item is None:
-            raise self._fenced(report.item_id)
+            raise self._holds.fenced(report.item_id)
         async with self._kernel.turns.take(item.record.turn):
             try:
                 await self._end_at_last(link, report)
@@ -108,19 +109,19 @@ class Claims:
             except StateConflict:
                 continue
             except LogEnded:
-                raise self._fenced(report.item_id) from None
+                raise self._holds.fenced(report.item_id) from None
         raise StateConflict(f"the report of item {report.item_id!r} met too many changes; send it again")
 
     async def _end(self, link: Link, report: Report) -> None:
         seen = await self._kernel.load(records.ITEM, names.ITEMS, report.item_id)
         if seen is not None and seen.record.reported == report.token != "":
             return
-        item = self._checked(seen, report.item_id, report.token)
+        item = self._holds.checked(seen, report.item_id, report.token)
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id)
         if task is None:
-            raise self._fenced(report.item_id)
+            raise self._holds.fenced(report.item_id)
         change = Change()
-        entries = await self._entries(link, item.record, report.events)
+        entries = await self._holds.entries(link, item.record, report.events)
         if entries:
             change.append(names.stream_log(task.record.id), *entries)
         item.record.attempt += 1
@@ -162,59 +163,6 @@ class Claims:
     def _keep_context(self, change: Change, item: ItemRecord, report: Report) -> None:
         if report.context is not None and not item.parallel and report.error is None:
             change.put(names.CONTEXTS, names.lane(item.session_id, item.service), report.context)
-
-    async def _mine(self, item_id: str, token: str) -> Loaded[ItemRecord]:
-        return self._checked(await self._kernel.load(records.ITEM, names.ITEMS, item_id), item_id, token)
-
-    def _checked(self, item: Loaded[ItemRecord] | None, item_id: str, token: str) -> Loaded[ItemRecord]:
-        """The item, if the token is the newest and the item has not ended."""
-        if item is None or item.record.ended or not token or item.record.token != token:
-            raise self._fenced(item_id)
-        return item
-
-    def _fenced(self, item_id: str) -> Fenced:
-        self._links.refused += 1
-        return Fenced(f"the claim on item {item_id!r} is no longer good: it ended or was claimed again")
-
-    async def _entries(self, link: Link, item: ItemRecord, events: list[Event]) -> list[StreamEntry]:
-        """The events that are new, as stream entries."""
-        if not events:
-            return []
-        seen = link.numbers.get(item.id)
-        if seen is None:
-            seen = await self._seen(item)
-        now = time.time()
-        return [
-            StreamEntry(
-                kind="event",
-                type=event.type,
-                item=item.id,
-                epoch=item.epoch,
-                number=event.number,
-                path=_joined(item.path, event.path),
-                last=event.last,
-                at=now,
-                data=event.data,
-            )
-            for event in events
-            if event.number >= seen
-        ]
-
-    async def _seen(self, item: ItemRecord) -> int:
-        """How many events of this epoch are stored; asked after a reconnect only."""
-        log = names.stream_log(item.task_id)
-        seen, after = 0, 0
-        while page := await self._kernel.store.read_log(log, after, 1000):
-            for entry in page:
-                event = records.ENTRY.decode(entry.value)
-                if event.kind == "event" and event.item == item.id and event.epoch == item.epoch:
-                    seen = max(seen, event.number + 1)
-            after = page[-1].seq
-        return seen
-
-
-def _joined(path: str, below: str) -> str:
-    return f"{path}/{below}" if path and below else path or below
 
 
 def _verdict(report: Report) -> Verdict:

@@ -11,8 +11,10 @@ from typing import Self
 from arriero.core import names, records
 from arriero.core.children import Children
 from arriero.core.claims import Claims
+from arriero.core.holds import Holds
 from arriero.core.inbox import Inbox
 from arriero.core.items import Items, item_ids
+from arriero.core.journal import Journals
 from arriero.core.kernel import Kernel
 from arriero.core.links import Links
 from arriero.core.listing import Listing
@@ -55,7 +57,9 @@ class Core:
         self.tasks = Tasks(self.kernel, self.services, self.items)
         self.streams = Streams(self.kernel)
         self.links = Links(self.kernel, self.services, self.items)
-        self.claims = Claims(self.kernel, self.links, self.items)
+        self.holds = Holds(self.kernel, self.links)
+        self.claims = Claims(self.kernel, self.links, self.items, self.holds)
+        self.journals = Journals(self.kernel, self.links, self.holds)
         self.children = Children(self.kernel, self.services, self.items)
         self.sessions = Sessions(self.kernel, self.tasks, self.children)
         self.listing = Listing(self.kernel, self.sessions, self.tasks)
@@ -98,7 +102,8 @@ class Core:
     def _set_timer(self, key: str) -> None:
         _, kind, name = key.split("/", 2)
         delay = names.seconds(key) - self.kernel.clock()
-        action = self.tasks.expire if kind == "deadline" else self.claims.retry
+        actions = {"deadline": self.tasks.expire, "retry": self.claims.retry, "wake": self.journals.wake}
+        action = actions[kind]
         self.kernel.agenda.after(delay, kind, name, lambda: action(name))
 
     async def waiting_for(self, task: TaskRecord) -> str | None:

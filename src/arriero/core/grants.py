@@ -10,6 +10,7 @@ from arriero.core import names, records
 from arriero.core.arrivals import arrivals_of
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
+from arriero.core.parking import entries_of
 from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.types.errors import ArrieroError, StateConflict, StoreDamaged, UnknownTask
@@ -201,6 +202,8 @@ class Grants:
             headers=task.record.headers,
             path=item.path,
             inbox=await arrivals_of(self._kernel, item),
+            journal=await entries_of(self._kernel, item),
+            shape=item.shape,
         )
 
     def _put(self, change: Change, link: Link, item: Loaded[ItemRecord], grant: Grant) -> None:
@@ -209,10 +212,11 @@ class Grants:
         record.status = TaskStatus.RUNNING
         record.epoch, record.token, record.worker_id = grant.epoch, grant.token, link.worker_id
         record.started_at = record.started_at or self._kernel.clock()
-        record.asked = 0  # it begins anew, and asks anew
+        record.asked = record.asked_for_good  # what its journal does not hold is asked again
+        resumes, record.parked = record.parked, False
         change.put(names.ITEMS, record.id, record, expect=item.version)
         change.put(names.held(link.worker_id), record.id, None)
-        if record.epoch > 1:
+        if record.epoch > 1 and not resumes:
             again = StreamEntry(kind="restarted", item=record.id, epoch=record.epoch, at=self._kernel.clock())
             change.append(names.stream_log(record.task_id), again)
 

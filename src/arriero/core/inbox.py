@@ -13,20 +13,20 @@ from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.outlook import open_children
+from arriero.core.parking import unpark
 from arriero.core.records import ArrivalRecord, ItemRecord, Loaded, TaskRecord
 from arriero.core.services import Services
 from arriero.core.tasks import TRIES, Tasks
 from arriero.types.errors import (
     AlreadyAnswered,
     AlreadyEnded,
-    Fenced,
     InvalidInput,
     PayloadTooLarge,
     StateConflict,
     TaskConflict,
     UnknownEvent,
 )
-from arriero.types.link import Deliver, Wait
+from arriero.types.link import Deliver
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import TaskStatus
 
@@ -88,25 +88,6 @@ class Inbox:
         else:
             await self._forward(task, sent)
 
-    async def wait(self, link: Link, wait: Wait) -> None:
-        """The item waits for an event; unless one came that its worker has not seen."""
-        for _ in range(TRIES):
-            item = await self._kernel.load(records.ITEM, names.ITEMS, wait.item_id)
-            if item is None or item.record.ended or item.record.token != wait.token:
-                self._links.refused += 1
-                raise Fenced(f"the claim on item {wait.item_id!r} is no longer good: it ended or was claimed again")
-            if item.record.inbox > wait.seen or item.record.status is not TaskStatus.RUNNING:
-                return
-            item.record.status = TaskStatus.WAITING
-            item.record.awaits = wait.events[:SHOWN]
-            change = Change()
-            change.put(names.ITEMS, item.record.id, item.record, expect=item.version)
-            try:
-                await self._kernel.apply(change, durable=False)
-            except StateConflict:
-                continue
-            return
-
     async def redeliver(self, link: Link, item_id: str) -> None:
         """A worker came back with an item: what was sent to it meanwhile follows."""
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
@@ -167,7 +148,9 @@ class Inbox:
         change = Change()
         record.inbox += 1
         record.answered += is_answer
-        if record.status is TaskStatus.WAITING:
+        if record.status is TaskStatus.WAITING and record.parked:
+            unpark(self._kernel, change, record)
+        elif record.status is TaskStatus.WAITING:
             record.status, record.awaits = TaskStatus.RUNNING, []
         arrival = ArrivalRecord(type=sent.type, data=sent.data, at=self._kernel.clock())
         change.put(names.inbox(record.id), names.place(record.inbox), arrival, expect=0)

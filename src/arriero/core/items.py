@@ -9,6 +9,7 @@ from arriero.core import names, records
 from arriero.core.decisions import Decider, Decision, OrchestratorError, Order, Verdict, keep_message
 from arriero.core.kernel import Change, Kernel
 from arriero.core.lanes import Lanes
+from arriero.core.parking import drop_wake
 from arriero.core.records import ItemRecord, Loaded, StreamEntry, TaskRecord
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, ErrorInfo, Unavailable
@@ -85,6 +86,7 @@ class Items:
         if record.status is TaskStatus.QUEUED and record.retry_at is None and not record.place:
             change.unready(record)
         self._drop_retry(change, record)
+        drop_wake(self._kernel, change, record)
         await self._lanes.leave(change, record)
         if record.calls:
             change.put(names.SWEEPS, record.id, None)

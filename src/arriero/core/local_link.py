@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from arriero.core.core import Core
 from arriero.core.links import Link
 from arriero.types.errors import Fenced
-from arriero.types.link import Call, Event, Grant, Hello, OnOpen, Outcome, Push, Report, Wait
+from arriero.types.link import Call, Event, Grant, Hello, Journal, OnOpen, Outcome, Push, Report, Wait
 
 T = TypeVar("T")
 
@@ -43,8 +43,11 @@ class LocalLink:
         self._attached()
         return await self._core.children.outcome(await self._whole(self._core.children.start(call)))
 
-    async def wait(self, wait: Wait) -> None:
-        await self._whole(self._core.inbox.wait(self._attached(), wait))
+    async def journal(self, journal: Journal) -> None:
+        await self._whole(self._core.journals.write(self._attached(), journal))
+
+    async def wait(self, wait: Wait) -> bool:
+        return await self._whole(self._core.journals.wait(self._attached(), wait))
 
     async def release(self, tokens: dict[str, str]) -> None:
         await self._whole(self._core.claims.release(self._attached(), tokens))

@@ -32,6 +32,10 @@ def stream_log(task_id: str) -> str:
     return f"stream/{task_id}"
 
 
+def journal_log(item_id: str) -> str:
+    return f"journal/{item_id}"
+
+
 def ready(service: str) -> str:
     return f"ready/{service}"
 

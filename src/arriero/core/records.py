@@ -62,6 +62,9 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``inbox`` counts the events that came from outside, ``asked`` the events of this epoch that ask for an answer,
     ``answered`` the answers that came; ``awaits`` names the events that a waiting item would be moved by.
+
+    ``journaled`` says that it has a journal, of the ``shape`` of handler that wrote it, and ``asked_for_good`` how many
+    of the questions are in it. A ``parked`` item was left by its worker until an event comes, or until ``wake_at``.
     """
 
     id: str
@@ -95,6 +98,11 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     asked: int = 0
     answered: int = 0
     awaits: list[str] = []
+    journaled: bool = False
+    shape: str = ""
+    asked_for_good: int = 0
+    parked: bool = False
+    wake_at: float | None = None
 
     @property
     def claimed(self) -> bool:

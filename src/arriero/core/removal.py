@@ -50,6 +50,8 @@ class Removal:
         for collection in (names.inbox(item_id), names.inbox_keys(item_id)) if item.record.inbox else ():
             for key in await self.keys_under(collection, ""):
                 change.delete(collection, key)
+        if item.record.journaled:
+            change.drop(names.journal_log(item_id))
         if item.record.calls:
             change.delete(names.SWEEPS, item_id)
             for child_id in await self.keys_under(names.children(item_id), ""):

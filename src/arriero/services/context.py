@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,8 +14,10 @@ from arriero.services.emitter import Emitter
 from arriero.services.slots import Slots
 from arriero.types.errors import TASK_ERRORS, Fenced, PayloadTooLarge, StateConflict, TaskError, Unavailable
 from arriero.types.jsonvalue import encode_json
-from arriero.types.link import LARGEST_VALUE, Arrival, Call, ControlPlaneLink, Grant, Outcome, Wait
+from arriero.types.link import LARGEST_VALUE, Arrival, Call, ControlPlaneLink, Grant, Journal, Outcome, Wait
 from arriero.types.tasks import TaskStatus
+
+T = TypeVar("T")
 
 #: Seconds between tries while the control plane cannot take something.
 PAUSE = 0.5
@@ -28,6 +30,7 @@ class Run:
         "arrived",
         "calls",
         "emitter",
+        "entries",
         "failure",
         "grant",
         "holds",
@@ -54,6 +57,7 @@ class Run:
         self.arrived: list[Arrival] = list(grant.inbox)
         self.seen = grant.inbox[-1].seq if grant.inbox else 0
         self.waking = False
+        self.entries = len(grant.journal)
 
     def let_go(self) -> bool:
         """Give the slot up, if it has one; gives whether it had."""
@@ -90,10 +94,10 @@ class ItemContext:
     """What a handler gets: see :class:`~arriero.types.handling.HandlerContext`.
 
     ``start`` runs something beside the handler, ``on_free`` is told when a slot has become free, ``on_fenced`` when the
-    item turns out to be somebody else's.
+    item turns out to be somebody else's, ``on_left`` when it was given up until an event comes.
     """
 
-    __slots__ = ("_counts", "_link", "_on_fenced", "_on_free", "_run", "_start", "grant")
+    __slots__ = ("_counts", "_link", "_on_fenced", "_on_free", "_on_left", "_run", "_start", "grant")
 
     def __init__(
         self,
@@ -102,6 +106,7 @@ class ItemContext:
         start: Callable[[Coroutine[Any, Any, Any]], object],
         on_free: Callable[[], None],
         on_fenced: Callable[[], None],
+        on_left: Callable[[], None],
     ) -> None:
         self.grant = run.grant
         self._run = run
@@ -109,6 +114,7 @@ class ItemContext:
         self._start = start
         self._on_free = on_free
         self._on_fenced = on_fenced
+        self._on_left = on_left
         self._counts: Counter[str] | None = None
 
     def emit(
@@ -130,6 +136,40 @@ class ItemContext:
         )
         return _value(service, await self._away(call))
 
+    async def record(self, entry: Any, shape: str = "") -> None:
+        run, grant = self._run, self.grant
+        raw = msgspec.Raw(bounded(encode_json(entry, "an entry of the journal"), "an entry of the journal"))
+        frame = Journal(
+            request=0,
+            item_id=grant.item_id,
+            token=grant.token,
+            number=run.entries,
+            entry=raw,
+            shape=shape,
+            events=await run.emitter.take(),
+        )
+        await self._whatever_happens(lambda: self._link.journal(frame))
+        run.entries += 1
+
+    async def leave(self, events: Sequence[str], *, wake_after: float | None = None, reason: str = "") -> None:
+        run, grant = self._run, self.grant
+        if run.stopped or run.arrived or run.calls:
+            return
+        frame = Wait(
+            request=0,
+            item_id=grant.item_id,
+            token=grant.token,
+            events=list(events),
+            seen=run.seen,
+            leave=True,
+            wake_after=wake_after,
+            reason=reason,
+        )
+        if events_left := await run.emitter.take():
+            await self._whatever_happens(lambda: self._link.emit(grant.item_id, grant.token, events_left))
+        if await self._whatever_happens(lambda: self._link.wait(frame)):
+            self._on_left()
+
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
         self._run.on_arrival = on_arrival
         self._run.deliver()
@@ -146,8 +186,8 @@ class ItemContext:
     async def _say_idle(self, events: list[str]) -> None:
         run, grant = self._run, self.grant
         while run.idle and not run.stopped:
+            wait = Wait(request=0, item_id=grant.item_id, token=grant.token, events=events, seen=run.seen)
             try:
-                wait = Wait(request=0, item_id=grant.item_id, token=grant.token, events=events, seen=run.seen)
                 await self._link.wait(wait)
             except Fenced:
                 self._on_fenced()
@@ -191,9 +231,13 @@ class ItemContext:
             await self._run.regain()
 
     async def _called(self, call: Call) -> Outcome:
+        return await self._whatever_happens(lambda: self._link.call(call))
+
+    async def _whatever_happens(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer, however long the control plane cannot take the question."""
         while True:
             try:
-                return await self._link.call(call)
+                return await ask()
             except Fenced:
                 self._on_fenced()
                 raise

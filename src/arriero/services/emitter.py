@@ -49,14 +49,12 @@ class Emitter:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(max(loop.time(), self._last + GATHER), self._flush)
 
-    async def rest(self) -> list[Event]:
-        """Stop sending; gives the events that were not sent, no more of them than fit beside a result."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._last = float("inf")
+    async def take(self) -> list[Event]:
+        """The events that were not sent, for whoever sends something else now; sending goes on behind them."""
+        self._cancel_timer()
         if self._sending is not None:
             await self._sending
+        self._cancel_timer()
         while len(first := self._first_frame()) < len(self._unsent):
             del self._unsent[: len(first)]
             if not await self._sent(first):
@@ -64,13 +62,22 @@ class Emitter:
         unsent, self._unsent = self._unsent, []
         return unsent
 
+    async def rest(self) -> list[Event]:
+        """Stop sending; gives the events that were not sent, no more of them than fit beside a result."""
+        self._last = float("inf")
+        return await self.take()
+
     def drop(self) -> None:
         """The item ended elsewhere: nothing more is sent."""
         self._unsent.clear()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         if self._sending is not None:
             self._sending.cancel()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _first_frame(self) -> list[Event]:
         """The oldest unsent events, at least one and as many as fit into a frame."""

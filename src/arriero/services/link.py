@@ -36,6 +36,7 @@ from arriero.types.link import (
     Event,
     Grant,
     Hello,
+    Journal,
     OnOpen,
     Outcome,
     Push,
@@ -103,9 +104,13 @@ class WebSocketLink:
             raise ProtocolError(f"the control plane at {self.url} answers a call without its outcome")
         return outcome
 
-    async def wait(self, wait: Wait) -> None:
+    async def journal(self, journal: Journal) -> None:
+        journal.request = self._number()
+        await self._request(journal)
+
+    async def wait(self, wait: Wait) -> bool:
         wait.request = self._number()
-        await self._request(wait)
+        return (await self._request(wait)).left
 
     async def release(self, tokens: dict[str, str]) -> None:
         await self._request(Release(request=self._number(), tokens=tokens))
@@ -151,7 +156,7 @@ class WebSocketLink:
         self._next += 1
         return self._next
 
-    async def _request(self, frame: Report | Claim | Emit | Call | Wait | Release | Bye) -> Answer:
+    async def _request(self, frame: Report | Claim | Emit | Call | Journal | Wait | Release | Bye) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending[frame.request] = frame
         self._answers[frame.request] = answer

@@ -228,8 +228,17 @@ class Worker:
         await self._finish(run, report)
 
     async def _handle(self, run: Run) -> Handled:
-        fenced = Stop(item_id=run.grant.item_id, token=run.grant.token, reason="fenced")
-        context = ItemContext(run, self._link, self._start, self._claim_soon, lambda: self._stop(fenced))
+        grant = run.grant
+        fenced = Stop(item_id=grant.item_id, token=grant.token, reason="fenced")
+        left = Stop(item_id=grant.item_id, token=grant.token, reason="waits for an event")
+        context = ItemContext(
+            run,
+            self._link,
+            self._start,
+            self._claim_soon,
+            on_fenced=lambda: self._stop(fenced),
+            on_left=lambda: self._stop(left),
+        )
         return await self._handler.handle(context)
 
     def _claim_soon(self) -> None:

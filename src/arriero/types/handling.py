@@ -50,6 +50,12 @@ class HandlerContext(Protocol):
         ``TaskFailed``, ``TaskCancelled``, ``TaskTimedOut`` or ``TaskDead`` as the child ended.
         """
 
+    async def record(self, entry: Any, shape: str = "") -> None:
+        """Keep a JSON value in the item's journal, with the events that were emitted before; durable when it returns.
+
+        ``grant.journal`` holds those of earlier runs. Errors: ``NotJSON``, ``Fenced`` when the item is another's.
+        """
+
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
         """Be told of the events that come from outside: those that have come, at once, and then each as it comes."""
 
@@ -57,6 +63,13 @@ class HandlerContext(Protocol):
         """There is nothing to do until an event of these names comes. It never waits.
 
         The item holds no slot until the next arrival; readers of its status see what it waits for.
+        """
+
+    async def leave(self, events: Sequence[str], *, wake_after: float | None = None, reason: str = "") -> None:
+        """As :meth:`idle`, for an item whose journal says all: it is given up, and claimed again when an event comes.
+
+        It comes back after ``wake_after`` seconds at the latest. The handler is cancelled when it has been given up;
+        this returns if an event has come meanwhile.
         """
 
 

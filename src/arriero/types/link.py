@@ -34,7 +34,8 @@ class Grant(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``input`` is the task's text, ``context`` what the (session, service) kept from its last item. ``deadline`` is in
     seconds from now. ``path`` names the services between the task and this item, joined by slashes: empty for the
-    task's own. ``inbox`` holds the events that were sent from outside so far.
+    task's own. ``inbox`` holds the events that were sent from outside so far, ``journal`` how far an earlier
+    run had come, written by a handler of that ``shape``.
     """
 
     item_id: str
@@ -50,6 +51,8 @@ class Grant(msgspec.Struct, kw_only=True, omit_defaults=True):
     headers: dict[str, str] = {}
     path: str = ""
     inbox: list[Arrival] = []
+    journal: list[msgspec.Raw] = []
+    shape: str = ""
 
 
 class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -145,10 +148,28 @@ class Call(msgspec.Struct, kw_only=True, omit_defaults=True, tag="call"):
     patient: bool = True
 
 
+class Journal(msgspec.Struct, kw_only=True, omit_defaults=True, tag="journal"):
+    """Keep how far an item has come, before what follows from it is begun.
+
+    ``entry`` is the item's ``number``-th, a JSON value that only its handler reads; ``shape`` says by which version
+    of the handler it was written. ``events`` is what its stream has besides, in the same commit.
+    """
+
+    request: int
+    item_id: str
+    token: str
+    number: int
+    entry: msgspec.Raw
+    shape: str = ""
+    events: list[Event] = []
+
+
 class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
     """The item has nothing to do until an event comes from outside. ``events`` names what would move it.
 
     ``seen`` is the seq of the newest arrival that it knows, so that one which crosses this frame is not slept through.
+    With ``leave`` the worker wants to be rid of the item, whose journal says all; it is claimed anew when an event
+    comes, or after ``wake_after`` seconds. ``reason`` is for people.
     """
 
     request: int
@@ -156,6 +177,9 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
     token: str
     events: list[str] = []
     seen: int = 0
+    leave: bool = False
+    wake_after: float | None = None
+    reason: str = ""
 
 
 class Bye(msgspec.Struct, kw_only=True, tag="bye"):
@@ -186,12 +210,15 @@ class Outcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Answer(msgspec.Struct, kw_only=True, omit_defaults=True, tag="answer"):
-    """Answers one request; ``error`` set means that nothing of it took effect. ``outcome`` answers a :class:`Call`."""
+    """Answers one request; ``error`` set means that nothing of it took effect. ``outcome`` answers a :class:`Call`,
+    ``left`` says to a :class:`Wait` that the item is the worker's no more.
+    """
 
     request: int
     error: ErrorInfo | None = None
     grants: list[Grant] = []
     outcome: Outcome | None = None
+    left: bool = False
 
 
 class Deliver(msgspec.Struct, kw_only=True, tag="deliver"):
@@ -216,7 +243,7 @@ LARGEST_VALUE = 32 * 1024 * 1024
 SPLIT = 16 * 1024 * 1024
 LARGEST_MESSAGE = 256 * 1024 * 1024
 
-WorkerFrame = Hello | Report | Claim | Emit | Call | Wait | Release | Bye
+WorkerFrame = Hello | Report | Claim | Emit | Call | Journal | Wait | Release | Bye
 CoreFrame = Welcome | Answer | Stop | Deliver
 
 #: A WebSocket message holds a JSON list of frames.
@@ -270,8 +297,11 @@ class ControlPlaneLink(Protocol):
         Errors: ``UnknownService``, ``TooDeep``, ``Fenced``. Cancelling the call does not end the child.
         """
 
-    async def wait(self, wait: Wait) -> None:
-        """Say that an item waits for an event. ``request`` is filled in by the link."""
+    async def journal(self, journal: Journal) -> None:
+        """Keep how far an item has come; durable when this returns. ``request`` is filled in by the link."""
+
+    async def wait(self, wait: Wait) -> bool:
+        """Say that an item waits for an event; gives whether it was left. ``request`` is filled in by the link."""
 
     async def release(self, tokens: dict[str, str]) -> None:
         """Give items back unfinished."""

@@ -21,7 +21,7 @@ from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator
 from arriero.state_stores import StateStore, open_store
 from arriero.types.errors import ErrorInfo
 from arriero.types.ids import generate_id
-from arriero.types.link import Call, Deliver, Event, Grant, Hello, Outcome, Push, Report, Stop, Wait
+from arriero.types.link import Call, Deliver, Event, Grant, Hello, Journal, Outcome, Push, Report, Stop, Wait
 from arriero.types.settings import ControlPlaneConfig
 
 
@@ -75,9 +75,21 @@ class Hand:
         child_id = await self.core.children.start(call)
         return asyncio.create_task(self.core.children.outcome(child_id), name=child_id)
 
-    async def wait(self, grant: Grant, *events: str, seen: int = 0) -> None:
-        frame = Wait(request=0, item_id=grant.item_id, token=grant.token, events=list(events), seen=seen)
-        await self.core.inbox.wait(self.link, frame)
+    async def wait(self, grant: Grant, *events: str, **fields: Any) -> bool:
+        frame = Wait(request=0, item_id=grant.item_id, token=grant.token, events=list(events), **fields)
+        return await self.core.journals.wait(self.link, frame)
+
+    async def record(self, grant: Grant, number: int, value: Any, *events: Event, shape: str = "s") -> None:
+        frame = Journal(
+            request=0,
+            item_id=grant.item_id,
+            token=grant.token,
+            number=number,
+            entry=msgspec.Raw(msgspec.json.encode(value)),
+            shape=shape,
+            events=list(events),
+        )
+        await self.core.journals.write(self.link, frame)
 
     async def claim(self, free: int = 1) -> list[Grant]:
         grants = await self.core.claims.claim(self.link, free)

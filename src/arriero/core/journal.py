@@ -1,0 +1,116 @@
+"""Journals: how far items have come, kept before what follows is begun; and items that are left until they go on."""
+
+from __future__ import annotations
+
+from arriero.core import names, records
+from arriero.core.holds import Holds
+from arriero.core.kernel import Change, Kernel
+from arriero.core.links import Link, Links
+from arriero.core.parking import unpark
+from arriero.core.records import ItemRecord, Loaded
+from arriero.core.tasks import TRIES
+from arriero.types.errors import LogEnded, StateConflict
+from arriero.types.link import Journal, Wait
+from arriero.types.tasks import TaskStatus
+
+#: How many names a wait keeps.
+SHOWN = 20
+
+
+class Journals:
+    """Every write carries the claim token, and is one commit with the events that belong to it."""
+
+    def __init__(self, kernel: Kernel, links: Links, holds: Holds) -> None:
+        self._kernel = kernel
+        self._links = links
+        self._holds = holds
+
+    async def write(self, link: Link, frame: Journal) -> None:
+        """Add an entry to the item's journal; one that is there already is not added again. Errors: ``Fenced``."""
+        link.lapsed = False
+        async with self._kernel.turns.take(f"stream/{frame.item_id}"):
+            for _ in range(TRIES):
+                item = await self._holds.mine(frame.item_id, frame.token)
+                head = await self._kernel.store.head(names.journal_log(frame.item_id))
+                if frame.number < head.seq:
+                    return
+                try:
+                    await self._write(link, frame, item)
+                except StateConflict:
+                    continue
+                except LogEnded:
+                    raise self._holds.fenced(frame.item_id) from None
+                return
+        raise StateConflict(f"item {frame.item_id!r} keeps changing; write its journal again")
+
+    async def _write(self, link: Link, frame: Journal, item: Loaded[ItemRecord]) -> None:
+        record = item.record
+        change = Change()
+        change.append(names.journal_log(record.id), frame.entry)
+        entries = await self._holds.entries(link, record, frame.events)
+        if entries:
+            change.append(names.stream_log(record.task_id), *entries)
+            record.asked += sum(event.asks for event in frame.events[-len(entries) :])
+        if self._needs_note(record):
+            record.journaled, record.shape = True, frame.shape
+            record.asked_for_good, record.losses = record.asked, 0
+            change.put(names.ITEMS, record.id, record, expect=item.version)
+        else:
+            change.expect(names.ITEMS, record.id, item.version)
+        await self._kernel.apply(change)
+        if frame.events and link.held.get(record.id) == frame.token:
+            link.numbers[record.id] = frame.events[-1].number + 1
+
+    @staticmethod
+    def _needs_note(record: ItemRecord) -> bool:
+        """Most entries change nothing of the item itself."""
+        return not record.journaled or record.losses > 0 or record.asked != record.asked_for_good
+
+    async def wait(self, link: Link, wait: Wait) -> bool:
+        """The item waits for an event, unless one came that its worker has not seen; gives whether it was left."""
+        for _ in range(TRIES):
+            item = await self._holds.mine(wait.item_id, wait.token)
+            if item.record.inbox > wait.seen or not item.record.claimed:
+                return False
+            if item.record.status is TaskStatus.WAITING and not wait.leave:
+                return False
+            item.record.status = TaskStatus.WAITING
+            item.record.awaits = [wait.reason] if wait.reason else wait.events[:SHOWN]
+            try:
+                await (self._park(link, item, wait) if wait.leave else self._put(item))
+            except StateConflict:
+                continue
+            return wait.leave
+        raise StateConflict(f"item {wait.item_id!r} keeps changing; say again that it waits")
+
+    async def _put(self, item: Loaded[ItemRecord]) -> None:
+        change = Change()
+        change.put(names.ITEMS, item.record.id, item.record, expect=item.version)
+        await self._kernel.apply(change, durable=False)
+
+    async def _park(self, link: Link, item: Loaded[ItemRecord], wait: Wait) -> None:
+        record = item.record
+        change = Change()
+        change.delete(names.held(record.worker_id), record.id)
+        record.worker_id, record.token, record.parked = "", "", True
+        if wait.wake_after is not None:
+            seconds = max(0.0, wait.wake_after)
+            record.wake_at = self._kernel.clock() + seconds
+            change.put(names.TIMERS, names.timer_key(record.wake_at, "wake", record.id), record.id)
+            change.after.append(lambda: self._wake_after(seconds, record.id))
+        change.put(names.ITEMS, record.id, record, expect=item.version)
+        await self._kernel.apply(change)
+        self._links.let_go(link, wait.item_id, wait.token)
+
+    def _wake_after(self, seconds: float, item_id: str) -> None:
+        self._kernel.agenda.after(seconds, "wake", item_id, lambda: self.wake(item_id))
+
+    async def wake(self, item_id: str) -> None:
+        """The time has come for an item that was left."""
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        if item is None or not item.record.parked or item.record.ended:
+            return
+        change = Change()
+        unpark(self._kernel, change, item.record)
+        change.put(names.ITEMS, item_id, item.record, expect=item.version)
+        await self._kernel.apply(change)

@@ -1,0 +1,40 @@
+"""Items that were left by their workers until an event comes, or a time."""
+
+from __future__ import annotations
+
+import msgspec
+
+from arriero.core import names
+from arriero.core.kernel import Change, Kernel
+from arriero.core.records import ItemRecord
+from arriero.types.tasks import TaskStatus
+
+PAGE = 1000
+
+
+def unpark(kernel: Kernel, change: Change, item: ItemRecord) -> None:
+    """An item that was left may be claimed again; storing it is the caller's."""
+    drop_wake(kernel, change, item)
+    item.awaits = []
+    item.status = TaskStatus.QUEUED
+    change.make_ready(item)
+
+
+def drop_wake(kernel: Kernel, change: Change, item: ItemRecord) -> None:
+    """No time is waited for any more."""
+    if item.wake_at is not None:
+        change.delete(names.TIMERS, names.timer_key(item.wake_at, "wake", item.id))
+        change.after.append(lambda: kernel.agenda.drop("wake", item.id))
+        item.wake_at = None
+
+
+async def entries_of(kernel: Kernel, item: ItemRecord) -> list[msgspec.Raw]:
+    """Every entry of an item's journal, in order."""
+    if not item.journaled:
+        return []
+    found: list[msgspec.Raw] = []
+    after = 0
+    while page := await kernel.store.read_log(names.journal_log(item.id), after, PAGE):
+        found += [msgspec.Raw(entry.value) for entry in page]
+        after = page[-1].seq
+    return found
