@@ -14,7 +14,7 @@ from arriero.message_queues.memory import MemoryMessageQueue
 from arriero.message_queues.registrations import Registration
 from arriero.types.errors import ConfigurationError, Conflict, InvalidInput, NotFound, QueueUnavailable
 from arriero.types.messages import QueueMessage
-from arriero.types.serving import is_loopback
+from arriero.types.loopback import is_loopback
 
 logger = logging.getLogger(__name__)
 
