@@ -13,8 +13,8 @@ from arriero.message_queues.http import ClientOptions, HttpPool
 from arriero.message_queues.memory import MemoryMessageQueue
 from arriero.message_queues.registrations import Registration
 from arriero.types.errors import ConfigurationError, Conflict, InvalidInput, NotFound, QueueUnavailable
-from arriero.types.messages import QueueMessage
 from arriero.types.loopback import is_loopback
+from arriero.types.messages import QueueMessage
 
 logger = logging.getLogger(__name__)
 
