@@ -16,7 +16,7 @@ from arriero.core.links import Link, Links
 from arriero.core.records import ItemRecord, Loaded
 from arriero.core.tasks import TRIES
 from arriero.types.errors import ArrieroError, Fenced, LogEnded, StateConflict
-from arriero.types.link import Event, Grant, Report, check_event
+from arriero.types.link import Event, Grant, Report
 from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
@@ -56,7 +56,6 @@ class Claims:
     async def emit(self, link: Link, item_id: str, token: str, events: list[Event]) -> None:
         """Append events to the item's stream; repeats are dropped, also of those that are just being appended."""
         link.lapsed = False
-        self._check_sizes(events)
         async with self._kernel.turns.take(f"stream/{item_id}"):
             for _ in range(TRIES):
                 item = await self._holds.mine(item_id, token)
@@ -84,7 +83,6 @@ class Claims:
     async def report(self, link: Link, report: Report) -> None:
         """End the item, or queue it for another attempt. A report that was taken before is taken again silently."""
         link.lapsed = False
-        self._check_sizes(report.events)
         item = await self._kernel.load(records.ITEM, names.ITEMS, report.item_id)
         if item is None:
             raise self._holds.fenced(report.item_id)
@@ -132,11 +130,6 @@ class Claims:
             self._keep_context(change, item.record, report)
             await self._items.end(change, task, item, _verdict(report))
         await self._kernel.apply(change)
-
-    def _check_sizes(self, events: list[Event]) -> None:
-        for event in events:
-            if not event.last:  # it holds a value, which may be as large as any
-                check_event(event.type, memoryview(event.data).nbytes, self._kernel.config.max_event)
 
     def _may_retry(self, report: Report, item: ItemRecord) -> bool:
         error = report.error

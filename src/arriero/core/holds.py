@@ -9,7 +9,7 @@ from arriero.core.kernel import Kernel
 from arriero.core.links import Link, Links
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.types.errors import Fenced
-from arriero.types.link import Event
+from arriero.types.link import Event, check_event
 
 
 class Holds:
@@ -38,6 +38,9 @@ class Holds:
         """The events that are new, as stream entries."""
         if not events:
             return []
+        for event in events:
+            if not event.last:  # it holds a value, which may be as large as any
+                check_event(event.type, memoryview(event.data).nbytes, self._kernel.config.max_event)
         seen = link.numbers.get(item.id)
         if seen is None:
             seen = await self._seen(item)
