@@ -71,7 +71,7 @@ class AsyncLlamaDeployClient:
 
     async def list_sessions(self) -> list[SessionDefinition]:
         """Every session."""
-        return list((await self.caller.call(requests.list_sessions())).values())
+        return await self.caller.call_all(requests.list_sessions)
 
     async def get_session(self, session_id: str, poll_interval: float = DEFAULT_POLL_INTERVAL) -> AsyncSessionClient:
         """A session that exists; otherwise ``UnknownSession``, which is a ``ValueError``."""

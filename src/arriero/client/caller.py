@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +36,18 @@ class AsyncCaller:
 
     async def call(self, request: Request[T], since: float | None = None) -> T:
         """The result of a request; it is repeated through trouble, until ``timeout`` seconds after ``since``."""
+        return (await self._ask(request, since))[0]
+
+    async def call_all(self, page: Callable[[str], Request[list[T]]]) -> list[T]:
+        """A whole list, of which each request asks for the page behind a cursor."""
+        since = time.monotonic()
+        found, following = await self._ask(page(""), since)
+        while following:
+            more, following = await self._ask(page(following), since)
+            found += more
+        return found
+
+    async def _ask(self, request: Request[T], since: float | None) -> tuple[T, str]:
         since = time.monotonic() if since is None else since
         if request.pause:
             await asyncio.sleep(request.pause)
@@ -44,19 +56,19 @@ class AsyncCaller:
             asked = nearby.find(self.url) or await self._pool_here()
             began = time.monotonic()
             try:
-                status, body = await asked.exchange(request, self._left(since, began))
+                status, body, following = await asked.exchange(request, self._left(since, began))
                 result = request.parse(status, body)
             except (Trouble, ArrieroError) as error:
                 trouble = _passing(error, asked.outage)
             else:
                 asked.outage.over()
-                return result
+                return result, following
             asked.outage.met(trouble, began, time.monotonic(), self.timeout)
             try:
                 pause = patience.pause(trouble, time.monotonic())
             except ControlPlaneUnavailable:
                 if request.wait is not None and trouble.kind is Kind.SILENT:
-                    return request.read(b"null")  # a wait that was not answered has brought no result
+                    return request.read(b"null"), ""  # a wait that was not answered has brought no result
                 raise
             await asyncio.sleep(pause)
 

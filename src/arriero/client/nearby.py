@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote
 
-from arriero.client.requests import Request
+from arriero.client.requests import NEXT_AFTER, Request
 from arriero.client.settings import answer_within, default_settings
 from arriero.client.tracing import traceparent
 from arriero.client.trouble import Kind, Outage, Trouble
 from arriero.types.errors import ProtocolError
 
+_NEXT_AFTER = NEXT_AFTER.lower().encode()
 ASGIApp = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
@@ -25,8 +26,11 @@ class Nearby:
         self._app = app
         self._asked: set[asyncio.Future[None]] = set()
 
-    async def exchange(self, request: Request[Any], left: float | None) -> tuple[int, bytes]:
-        """Status and body of the answer. As over a network, what was asked goes on when the caller is cancelled."""
+    async def exchange(self, request: Request[Any], left: float | None) -> tuple[int, bytes, str]:
+        """Status and body of the answer, and how its list goes on.
+
+        As over a network, what was asked goes on when the caller is cancelled.
+        """
         answer: list[Any] = []
 
         async def receive() -> dict[str, Any]:
@@ -46,7 +50,8 @@ class Nearby:
             raise error
         if not answer:
             raise ProtocolError(f"{request.name} was not answered")
-        return answer[0]["status"], b"".join(message.get("body", b"") for message in answer[1:])
+        body = b"".join(message.get("body", b"") for message in answer[1:])
+        return answer[0]["status"], body, _following(answer[0].get("headers", ()))
 
 
 _near: dict[str, tuple[asyncio.AbstractEventLoop, Nearby]] = {}
@@ -100,6 +105,10 @@ def _scope(request: Request[Any]) -> dict[str, Any]:
         "client": ("127.0.0.1", 0),
         "server": ("127.0.0.1", 0),
     }
+
+
+def _following(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name.lower() == _NEXT_AFTER), "")
 
 
 def _decoded(path: str) -> str:

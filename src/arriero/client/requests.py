@@ -21,6 +21,8 @@ T = TypeVar("T")
 LONGEST_KEY = 255
 LONGEST_SHOWN = 80
 SUCCESS = range(200, 300)
+#: The header that says what to ask for as ``after`` to get the rest of a list, as it stands in a query.
+NEXT_AFTER = "X-Next-After"
 
 _encode = msgspec.json.Encoder().encode
 _JSON = {"Content-Type": "application/json"}
@@ -102,9 +104,9 @@ def get_session(session_id: str) -> Request[SessionDefinition]:
     return Request("GET", _session(session_id), SessionDefinition.model_validate_json)
 
 
-def list_sessions() -> Request[dict[str, SessionDefinition]]:
-    """Every session, by its id."""
-    return Request("GET", "/sessions", _sessions)
+def list_sessions(after: str = "") -> Request[list[SessionDefinition]]:
+    """The sessions, or those behind a cursor."""
+    return Request("GET", "/sessions", _sessions, _after(after))
 
 
 def delete_session(session_id: str) -> Request[None]:
@@ -156,9 +158,9 @@ def get_task(session_id: str, task_id: str) -> Request[TaskDefinition]:
     return Request("GET", _task(session_id, task_id), TaskDefinition.model_validate_json)
 
 
-def list_tasks(session_id: str) -> Request[list[TaskDefinition]]:
-    """The tasks of a session in the order of their submission."""
-    return Request("GET", f"{_session(session_id)}/tasks", _tasks)
+def list_tasks(session_id: str, after: str = "") -> Request[list[TaskDefinition]]:
+    """The tasks of a session in the order of their submission, or those behind a cursor."""
+    return Request("GET", f"{_session(session_id)}/tasks", _tasks, _after(after))
 
 
 def current_task(session_id: str) -> Request[TaskDefinition | None]:
@@ -260,6 +262,10 @@ def _keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": quote(key, safe="")}
 
 
+def _after(cursor: str) -> str:
+    return f"after={cursor}" if cursor else ""
+
+
 def _wait(seconds: float) -> str:
     return f"wait={round(max(seconds, 0.0), 3):g}"
 
@@ -268,11 +274,15 @@ _text = msgspec.json.Decoder(str).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _maybe_object = msgspec.json.Decoder(dict[str, Any] | None).decode
 _null = msgspec.json.Decoder(None).decode
-_sessions = TypeAdapter(dict[str, SessionDefinition]).validate_json
+_session_map = TypeAdapter(dict[str, SessionDefinition]).validate_json
 _services = TypeAdapter(dict[str, ServiceDefinition]).validate_json
 _tasks = TypeAdapter(list[TaskDefinition]).validate_json
 _maybe_task = TypeAdapter(TaskDefinition | None).validate_json
 _result = TypeAdapter(TaskResult | None).validate_json
+
+
+def _sessions(body: bytes) -> list[SessionDefinition]:
+    return list(_session_map(body).values())
 
 
 def _nothing(body: bytes) -> None:

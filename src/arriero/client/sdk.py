@@ -104,7 +104,8 @@ class SessionCollection:
 
     async def list(self) -> list[Session]:
         """Every session."""
-        return [Session(self.caller, session_id) for session_id in await self.caller.call(requests.list_sessions())]
+        listed = await self.caller.call_all(requests.list_sessions)
+        return [Session(self.caller, session.session_id) for session in listed]
 
     async def create(self) -> Session:
         """Make a session."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 from types import EllipsisType
 from typing import Any
 
@@ -84,7 +85,7 @@ class Session:
 
     async def get_tasks(self) -> list[TaskDefinition]:
         """The tasks of the session in the order of their submission, with their status."""
-        return await self.caller.call(requests.list_tasks(self.session_id))
+        return await self.caller.call_all(partial(requests.list_tasks, self.session_id))
 
     async def get_current_task(self) -> TaskDefinition | None:
         """The task that was submitted last."""

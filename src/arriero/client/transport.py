@@ -19,7 +19,7 @@ from weakref import WeakSet
 import aiohttp
 from yarl import URL
 
-from arriero.client.requests import SUCCESS, Request
+from arriero.client.requests import NEXT_AFTER, SUCCESS, Request
 from arriero.client.settings import ClientSettings, answer_within
 from arriero.client.tracing import traceparent
 from arriero.client.trouble import Kind, Outage, Trouble, shown
@@ -87,8 +87,8 @@ class Pool:
         longest = self.place.settings.longest_wait
         return longest if self._busy < self._crowd else min(longest, CROWDED_WAIT)
 
-    async def exchange(self, request: Request[Any], left: float | None) -> tuple[int, bytes]:
-        """One attempt, for a call that has ``left`` seconds: the status and body of the answer.
+    async def exchange(self, request: Request[Any], left: float | None) -> tuple[int, bytes, str]:
+        """One attempt, for a call that has ``left`` seconds: status and body of the answer, and how its list goes on.
 
         What may pass is raised as :class:`Trouble`, what may not as its typed error.
         """
@@ -97,7 +97,7 @@ class Pool:
         try:
             timeout = _timeout(self.place.settings, request.wait, left)
             async with await self.open(request, timeout) as response:
-                return response.status, await response.read()
+                return response.status, await response.read(), response.headers.get(NEXT_AFTER, "")
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
         finally:

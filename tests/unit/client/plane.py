@@ -37,12 +37,20 @@ class Call:
     def json(self) -> Any:
         return json.loads(self.body)
 
-    def reply(self, value: Any, status: int = 200) -> None:
-        self.send(json.dumps(value).encode(), status)
+    def reply(self, value: Any, status: int = 200, **headers: str) -> None:
+        self.send(json.dumps(value).encode(), status, **headers)
 
-    def send(self, body: bytes, status: int = 200, kind: str = "application/json", declared: int | None = None) -> None:
+    def send(
+        self,
+        body: bytes,
+        status: int = 200,
+        kind: str = "application/json",
+        declared: int | None = None,
+        **headers: str,
+    ) -> None:
         length = len(body) if declared is None else declared
-        head = f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        more = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+        head = f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}\r\n"
         self.transport.write(head.encode() + body)
 
     def refuse(self, error: ArrieroError) -> None:

@@ -69,6 +69,25 @@ async def test_a_session_of_a_wanted_id_gets_that_id() -> None:
         assert (call.target, call.json) == ("/sessions/create", {"session_id": "mine"})
 
 
+async def test_a_list_is_read_page_by_page_to_its_end() -> None:
+    pages = {"": (["A", "B"], "B%2F1"), "B/1": (["C"], "C"), "C": ([], "")}
+
+    async def paged(call: Call) -> None:
+        ids, following = pages[call.query.get("after", "")]
+        more = {"X_Next_After": following} if following else {}
+        if call.path == "/sessions":
+            call.reply({name: {"session_id": name} for name in ids}, **more)
+        else:
+            call.reply([{"input": "{}", "task_id": name} for name in ids], **more)
+
+    async with Plane(paged) as plane:
+        client = AsyncLlamaDeployClient(plane.config, timeout=5.0)
+        assert [session.session_id for session in await client.list_sessions()] == ["A", "B", "C"]
+        tasks = await AsyncSessionClient(plane.config, "S", timeout=5.0).get_tasks()
+        assert [task.task_id for task in tasks] == ["A", "B", "C"]
+        assert [call.target for call in plane.calls[:3]] == ["/sessions", "/sessions?after=B%2F1", "/sessions?after=C"]
+
+
 async def test_deregistering_names_the_service_in_the_query() -> None:
     async with Plane(answer) as plane:
         await AsyncLlamaDeployClient(plane.config).deregister_service("my svc")

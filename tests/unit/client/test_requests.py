@@ -12,7 +12,7 @@ from arriero.client.requests import Request, Submission
 from arriero.types.errors import InvalidInput, ProtocolError
 from arriero.types.ids import id_from
 from arriero.types.services import ServiceDefinition
-from arriero.types.tasks import TaskDefinition, TaskStatus
+from arriero.types.tasks import EventDefinition, TaskDefinition, TaskStatus
 
 TASK = Submission(input='{"a": 1}', task_id="T", session_id="S", service_id="svc")
 SERVICE = ServiceDefinition(service_name="svc", description="d")
@@ -45,6 +45,16 @@ SERVICE = ServiceDefinition(service_name="svc", description="d")
         (requests.get_task("S", "T"), "GET", "/sessions/S/tasks/T", None),
         (requests.list_tasks("S"), "GET", "/sessions/S/tasks", None),
         (requests.current_task("S"), "GET", "/sessions/S/current_task", None),
+        (requests.cancel("S", "T"), "POST", "/sessions/S/tasks/T/cancel", None),
+        (requests.cancel("S", "T", "late"), "POST", "/sessions/S/tasks/T/cancel", {"reason": "late"}),
+        (
+            requests.send_event("S", "T", EventDefinition(service_id="svc", event_obj_str="{}")),
+            "POST",
+            "/sessions/S/tasks/T/send_event",
+            {"service_id": "svc", "event_obj_str": "{}"},
+        ),
+        (requests.list_sessions("S1"), "GET", "/sessions?after=S1", None),
+        (requests.list_tasks("S", "a%20b"), "GET", "/sessions/S/tasks?after=a%20b", None),
         (requests.task_events("S", "T"), "GET", "/sessions/S/tasks/T/events", None),
         (requests.register_service(SERVICE), "POST", "/services/register", SERVICE.model_dump()),
         (requests.deregister_service("a b&c"), "POST", "/services/deregister?service_name=a+b%26c", None),
@@ -67,6 +77,14 @@ def test_a_submission_carries_its_task_id_as_its_idempotency_key() -> None:
 def test_every_created_session_has_a_key_of_its_own() -> None:
     keys = {requests.create_session().headers["Idempotency-Key"] for _ in range(10)}
     assert len(keys) == 10
+
+
+def test_every_sent_event_has_a_key_of_its_own_unless_one_is_given() -> None:
+    event = EventDefinition(service_id="svc", event_obj_str="{}")
+    assert len({requests.send_event("S", "T", event).headers["Idempotency-Key"] for _ in range(10)}) == 10
+    assert requests.send_event("S", "T", event, "mine").headers["Idempotency-Key"] == "mine"
+    with pytest.raises(InvalidInput, match="idempotency key"):
+        requests.send_event("S", "T", event, "")
 
 
 def test_a_task_definition_is_sent_with_its_deadline_and_headers_and_nothing_that_the_server_decides() -> None:
@@ -164,7 +182,7 @@ def test_the_body_of_a_success_is_the_result(request_: Request[Any], body: bytes
 
 def test_documented_models_are_built_from_their_json() -> None:
     assert requests.get_session("S").parse(200, SESSION).current_task_id == "T"
-    assert requests.list_sessions().parse(200, b'{"S":%s}' % SESSION)["S"].state == {"a": 1}
+    assert requests.list_sessions().parse(200, b'{"S":%s}' % SESSION)[0].state == {"a": 1}
     assert requests.get_service("svc").parse(200, SERVICE.model_dump_json().encode()) == SERVICE
     assert requests.list_services().parse(200, b'{"svc":%s}' % SERVICE.model_dump_json().encode()) == {"svc": SERVICE}
     task = b'{"input":"x","task_id":"T","agent_id":"svc","status":"running","attempts":1}'
