@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
-from arriero.client import nearby, requests
+from arriero.client import nearby
 from arriero.client.requests import Request
 from arriero.client.runs import Talk
 from arriero.client.settings import ClientSettings, default_settings
@@ -91,7 +91,6 @@ class AsyncCaller:
     async def follow(self, session_id: str, task_id: str, after: str = "") -> AsyncGenerator[list[Entry], None]:
         """The entries of a task's stream behind ``after`` as they come, through dropped connections, until its end."""
         following = Following(session_id, task_id, self._shown, self.timeout, time.monotonic()).behind(after)
-        has_ended = False
         while True:
             pool = await self._pool_here()
             began = time.monotonic()
@@ -100,18 +99,14 @@ class AsyncCaller:
                     while True:
                         chunk = await _next(stream, following)
                         pool.outage.over()
+                        if chunk is None:
+                            return
                         if entries := following.feed(chunk):
                             yield entries
                             if entries[-1].kind == "end":
                                 return
             except (Trouble, ArrieroError) as error:
                 trouble = _passing(error, pool.outage)
-            if after and isinstance(trouble, _Closed) and not following.begun:
-                if has_ended:
-                    return  # all that there is stands before what was asked for
-                task = await self.call(requests.get_task(session_id, task_id))
-                if has_ended := task.status is not None and task.status.is_end:
-                    continue
             pool.outage.met(trouble, began, time.monotonic(), self.timeout)
             await asyncio.sleep(following.lost(trouble, time.monotonic()))
 
@@ -154,16 +149,12 @@ def _passing(error: Trouble | ArrieroError, outage: Outage) -> Trouble:
     return trouble
 
 
-class _Closed(Trouble):
-    """The stream came to its end in good order, without an entry that says so."""
-
-
-async def _next(stream: Stream, following: Following) -> bytes:
+async def _next(stream: Stream, following: Following) -> bytes | None:
     try:
         async with asyncio.timeout(following.first_within(time.monotonic())):
             chunk = await stream.next()
     except TimeoutError:
         raise following.too_late() from None
-    if not chunk:
-        raise _Closed(Kind.DROPPED, "closed the stream before its end")
+    if chunk == b"":
+        raise Trouble(Kind.DROPPED, "closed the stream before its end")
     return chunk

@@ -104,7 +104,6 @@ class Following:
     """
 
     def __init__(self, session_id: str, task_id: str, url: str, limit: float | None, now: float) -> None:
-        self.begun = False
         self._session_id = session_id
         self._task_id = task_id
         self._url = url
@@ -146,7 +145,6 @@ class Following:
         entries = self._reader.feed(chunk)
         self._alive = True
         if entries:
-            self.begun = True
             self._first_until = self._patience = None
         return entries
 

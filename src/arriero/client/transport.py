@@ -32,6 +32,9 @@ CROWDED_WAIT = 1.0
 LARGE = 256 * 1024
 UNAUTHORIZED = 401
 
+#: The status of the answer to those who have the whole stream.
+NOTHING = 204
+
 _OWN_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -165,12 +168,14 @@ class Stream:
         self._request = request
         self._response: aiohttp.ClientResponse | None = None
 
-    async def next(self) -> bytes:
-        """The next bytes; none at the end. The first call sends the request."""
+    async def next(self) -> bytes | None:
+        """The next bytes; none at the end, and None where nothing was left. The first call sends the request."""
         try:
             if self._response is None:
                 self._response = await self._pool.open(self._request, self._timeout())
                 await self._check(self._response)
+            if self._response.status == NOTHING:
+                return None
             return await self._response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
@@ -185,6 +190,8 @@ class Stream:
         return aiohttp.ClientTimeout(sock_connect=settings.connect_timeout, sock_read=settings.stream_silence)
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
+        if response.status == NOTHING:
+            return
         if response.status not in SUCCESS or response.content_type != "text/event-stream":
             name, kind = self._request.name, response.content_type
             self._request.parse(response.status, await response.read())
