@@ -21,6 +21,7 @@ __all__ = [
     "EventDefinition",
     "FunctionService",
     "LlamaDeployClient",
+    "Nested",
     "QueueMessage",
     "ServiceDefinition",
     "SessionClient",
@@ -34,11 +35,14 @@ __all__ = [
     "TaskEntry",
     "TaskResult",
     "TransientError",
+    "Workflow",
     "WorkflowService",
     "WorkflowServiceConfig",
+    "add_workflows",
     "deploy_core",
     "deploy_function",
     "deploy_workflow",
+    "step",
 ]
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
         SimpleMessageQueueServer,
     )
     from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
+    from arriero.runtime.nested import Nested, Workflow, add_workflows, step
     from arriero.services import BaseService, FunctionService, WorkflowService, WorkflowServiceConfig
     from arriero.types.errors import ArrieroError, TransientError
     from arriero.types.messages import ActionTypes, QueueMessage
@@ -85,6 +90,7 @@ else:
             "SimpleMessageQueueServer",
         ],
         "arriero.orchestrators": ["BaseOrchestrator", "SimpleOrchestrator", "SimpleOrchestratorConfig"],
+        "arriero.runtime.nested": ["Nested", "Workflow", "add_workflows", "step"],
         "arriero.services": ["BaseService", "FunctionService", "WorkflowService", "WorkflowServiceConfig"],
         "arriero.types.errors": ["ArrieroError", "TransientError"],
         "arriero.types.messages": ["ActionTypes", "QueueMessage"],

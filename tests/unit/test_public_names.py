@@ -20,6 +20,7 @@ DOCUMENTED = {
     "EventDefinition",
     "FunctionService",
     "LlamaDeployClient",
+    "Nested",
     "QueueMessage",
     "ServiceDefinition",
     "SessionClient",
@@ -33,11 +34,14 @@ DOCUMENTED = {
     "TaskEntry",
     "TaskResult",
     "TransientError",
+    "Workflow",
     "WorkflowService",
     "WorkflowServiceConfig",
+    "add_workflows",
     "deploy_core",
     "deploy_function",
     "deploy_workflow",
+    "step",
 }
 
 

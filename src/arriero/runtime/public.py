@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from workflows import Context, Workflow
 from workflows.errors import WorkflowRuntimeError
-from workflows.events import StartEvent
+from workflows.events import Event, StartEvent, UnhandledEvent
 from workflows.handler import WorkflowHandler
 
+from arriero.runtime.outside import Held
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream
 from arriero.types.errors import InvalidInput
@@ -21,6 +23,9 @@ GRACE = 0.7
 #: Seconds for events that are on their way when a run has ended without a word of it in its stream.
 LAST_EVENTS = 0.1
 RESERVED = frozenset({"ctx", "start_event", "run_id"})
+
+#: The events from outside that were sent to a run, by the name of their class.
+_Sent = list[tuple[str, Held]]
 
 #: The tasks of runs under way.
 live: set[asyncio.Task[Any]] = set()
@@ -67,8 +72,11 @@ class PublicEngine:
 
 
 async def _follow(handler: WorkflowHandler, stream: RunStream) -> Any:
+    sent: _Sent = []
+    if stream.around is not None:
+        stream.around.attach(handler.run_id, partial(_send, handler, sent), None)
     result = _held(_result(handler))
-    reader = _held(_read(handler, stream))
+    reader = _held(_read(handler, stream, sent))
     try:
         await asyncio.wait({result, reader}, return_when=asyncio.FIRST_COMPLETED)
         if stream.fault is None:
@@ -88,11 +96,26 @@ async def _result(handler: WorkflowHandler) -> Any:
     return await handler
 
 
-async def _read(handler: WorkflowHandler, stream: RunStream) -> None:
-    async for event in handler.stream_events():
-        stream.publish(event)
+async def _read(handler: WorkflowHandler, stream: RunStream, sent: _Sent) -> None:
+    async for event in handler.stream_events(expose_internal=stream.around is not None):
+        held = _matching(event, sent) if isinstance(event, UnhandledEvent) else None
+        stream.publish(event, held)
         if stream.fault is not None:
             return
+
+
+def _send(handler: WorkflowHandler, sent: _Sent, event: Event, held: Held) -> None:
+    sent.append((f"{type(event).__module__}.{type(event).__name__}", held))
+    handler.ctx.send_event(event)
+
+
+def _matching(event: UnhandledEvent, sent: _Sent) -> Held | None:
+    """The newest event from outside of that class: the engine says no more of it than that."""
+    for entry in reversed(sent):
+        if entry[0] == event.qualified_name:
+            sent.remove(entry)
+            return entry[1]
+    return None
 
 
 def _held(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -20,9 +21,11 @@ from workflows.runtime.types.plugin import (
     WaitResultTick,
     WaitResultTimeout,
 )
-from workflows.runtime.types.ticks import TickCancelRun, WorkflowTick
+from workflows.runtime.types.results import AddWaiter, StepWorkerFailed
+from workflows.runtime.types.ticks import TickAddEvent, TickCancelRun, WorkflowTick
 
 from arriero.runtime.failures import StepFailed
+from arriero.runtime.outside import Held
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream, nothing
 
@@ -30,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that the steps of a run which is over are given to end after they were cancelled.
 GRACE = 0.5
+
+#: What a step's result holds when the engine will, or may, do the same work again.
+_TO_BE_CONTINUED = (AddWaiter, StepWorkerFailed)
 
 #: Steps of runs that are over. They are held here, for a task that nothing holds may vanish in mid-work.
 overdue: set[asyncio.Task[Any]] = set()
@@ -59,11 +65,26 @@ class Run(InternalRunAdapter):
         self._ending: list[asyncio.Task[None]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
+        # The events from outside that are on their way to the control loop, and the one that it works on.
+        self._outside: dict[int, Held] = {}
+        self._held: Held | None = None
+        #: Told of each try at a step's work that was the last, by its id with the engine.
+        self.on_done: Callable[[str], object] | None = None
         stream.on_fault = self.cancel
 
     @property
     def run_id(self) -> str:
         return self._run_id
+
+    @property
+    def at_work(self) -> int:
+        """How many steps are at work."""
+        return len(self._working)
+
+    def put(self, event: Event, held: Held) -> None:
+        """Give the run an event from outside."""
+        self._outside[id(event)] = held
+        self._receive(TickAddEvent(event=event))
 
     def cancel(self) -> None:
         """Let the control loop end the run at its next turn."""
@@ -96,7 +117,13 @@ class Run(InternalRunAdapter):
 
     async def write_to_event_stream(self, event: Event) -> None:
         if not self._over:
-            self._stream.publish(event)
+            self._stream.publish(event, self._held)
+
+    async def on_tick(self, tick: WorkflowTick) -> None:
+        """What is published from here to the next tick is about this one."""
+        self._held = None
+        if self._outside and isinstance(tick, TickAddEvent):
+            self._held = self._outside.pop(id(tick.event), None)
 
     async def get_now(self) -> float:
         return time.time()
@@ -145,6 +172,8 @@ class Run(InternalRunAdapter):
         else:
             if not outcome.done():
                 outcome.set_result(result)
+            if self.on_done is not None and not any(isinstance(each, _TO_BE_CONTINUED) for each in result.result):
+                self.on_done(str(result.invocation_id))
         finally:
             self._working.pop(outcome, None)
             self._finished.append(outcome)

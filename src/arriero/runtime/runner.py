@@ -10,9 +10,11 @@ from workflows import Workflow
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 
 from arriero.runtime.arguments import start_event
+from arriero.runtime.outside import Accepted, types_from_outside
 from arriero.runtime.public import PublicEngine
 from arriero.runtime.session import SessionCodec, SessionState
 from arriero.runtime.stream import OnEvent, RunStream
+from arriero.runtime.surroundings import Surroundings, leave
 from arriero.types.errors import ConfigurationError
 from arriero.types.handling import Handled
 
@@ -35,33 +37,77 @@ class WorkflowRunner:
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
+        _adopt(workflow)
         self._has_own_run = type(workflow).run is not Workflow.run
         try:
             self._engine = _attach(workflow)
             self._codec = SessionCodec(workflow, _declared_types(workflow))
+            #: The events that this workflow takes from outside.
+            self.accepted = Accepted(types_from_outside(workflow, _declared_types(workflow)))
         except (WorkflowValidationError, WorkflowConfigurationError) as error:
             raise ConfigurationError(f"workflow {type(workflow).__name__} cannot run: {error}") from error
         self._public = PublicEngine(workflow)
+        #: The name of the event that ends a run.
+        self.stop = workflow.stop_event_class.__name__
+
+    def all_accepted(self) -> Accepted:
+        """The events that it takes from outside, and those of the workflows that are bound to it, at any depth."""
+        found: dict[int, Workflow] = {}
+        left = [self.workflow]
+        while left:
+            workflow = left.pop()
+            if id(workflow) not in found:
+                found[id(workflow)] = workflow
+                left.extend(_bound(workflow))
+        return Accepted(cls for each in found.values() for cls in types_from_outside(each, _declared_types(each)))
 
     async def run(
-        self, arguments: Mapping[str, Any], *, run_id: str, context: str | None, on_event: OnEvent
+        self,
+        arguments: Mapping[str, Any],
+        *,
+        run_id: str,
+        context: str | None,
+        on_event: OnEvent | None = None,
+        around: Surroundings | None = None,
     ) -> Handled:
         """Run once. ``context`` is what the session kept; the one that is given back is None if it stays as it is.
 
-        ``on_event`` gets each event of the stream as a JSON object, and the name of its class, in order; the StopEvent
-        comes last, when all has gone well. It must not wait; what it raises ends the run.
+        ``around`` is what the run may use of the world, the stream first of all. Where there is none, the run has no
+        children and nothing comes from outside; ``on_event`` then gets each event of the stream as a JSON object, and
+        the name of its class, in order. The StopEvent comes last, when all has gone well. Neither must wait; what they
+        raise ends the run.
 
         Raises :class:`InvalidInput` before anything runs if the arguments do not fit, and :class:`StoreDamaged` if the
         context cannot be read; :class:`StepFailed` with the step and what it raised; :class:`TaskTimedOut` at the
         workflow's own limit; :class:`NotJSON` for a result, an event, or a value in the store that JSON cannot hold.
 
-        Cancelled, it cancels the steps and ends when they have ended, or within a second if they refuse to.
+        Cancelled, it cancels the steps and its children, and ends when they have ended, or within a second if they
+        refuse to.
         """
+        if around is None:
+            return await self._once(arguments, run_id, context, RunStream(on_event or _unread), None)
+        token = around.enter()
+        try:
+            return await self._once(arguments, run_id, context, RunStream(around.emit, around), around)
+        finally:
+            leave(token)
+            await around.end()
+
+    async def _once(
+        self,
+        arguments: Mapping[str, Any],
+        run_id: str,
+        context: str | None,
+        stream: RunStream,
+        around: Surroundings | None,
+    ) -> Handled:
         session = SessionState(self._codec, context)
-        with RunStream(on_event) as stream:
+        with stream:
             ended = await self._run(arguments, run_id, stream, session)
             value = stream.value(ended)
             kept = await session.changed()
+            if around is not None:
+                around.conclude()
             stream.finish()
         return Handled(value, kept)
 
@@ -72,11 +118,35 @@ class WorkflowRunner:
         if self._engine is None:
             return await self._public.run(start, stream, session)
         run = self._engine.new_run(run_id, stream, session)
+        if (around := stream.around) is not None:
+            around.attach(run_id, run.put, lambda: run.at_work)
+            run.on_done = around.done
         live.add(run)
         try:
             return await self._engine.run(run, start)
         finally:
             live.discard(run)
+
+
+def _adopt(workflow: Workflow) -> None:
+    try:
+        from arriero.runtime.nested import adopt_steps
+    except ImportError as error:
+        logger.warning("The workflow engine is not the one expected (%s); its steps are given no other services", error)
+    else:
+        adopt_steps(workflow)
+
+
+def _bound(workflow: Workflow) -> Iterable[Workflow]:
+    try:
+        from arriero.runtime.nested import bound_workflows
+    except ImportError:
+        return ()
+    return bound_workflows(workflow).values()
+
+
+def _unread(data: dict[str, Any], name: str) -> None:
+    """Nobody reads the stream."""
 
 
 def _attach(workflow: Workflow) -> Engine | None:

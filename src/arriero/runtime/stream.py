@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from workflows.errors import WorkflowTimeoutError
 from workflows.events import (
     IdleReleasedEvent,
+    InputRequiredEvent,
     InternalDispatchEvent,
     StopEvent,
     WorkflowCancelledEvent,
@@ -17,6 +18,8 @@ from workflows.events import (
 )
 
 from arriero.runtime.failures import StepFailed
+from arriero.runtime.outside import Held
+from arriero.runtime.surroundings import Surroundings
 from arriero.types.errors import NotJSON, TaskTimedOut
 from arriero.types.jsonvalue import to_json_value
 
@@ -27,37 +30,45 @@ ENDINGS = (WorkflowFailedEvent, WorkflowTimedOutEvent, WorkflowCancelledEvent, I
 
 
 class RunStream:
-    """The events of one run: the workflow's own go on as JSON, in order; the engine's say how the run ended.
+    """The events of one run: the workflow's own go on as JSON, in order; the engine's say how it goes on and ended.
 
     The last one, a StopEvent, goes on when :meth:`finish` is called, for until then the run may still fail. What cannot
     go on is the run's ``fault``: it is kept, and ``on_fault`` called, once. As a context manager, a stream turns what
     the engine raises into the error to raise.
     """
 
-    def __init__(self, on_event: OnEvent) -> None:
+    def __init__(self, on_event: OnEvent, around: Surroundings | None = None) -> None:
         self._on_event = on_event
+        self.around = around
         self.on_fault: Callable[[], object] = nothing
         self.fault: BaseException | None = None
         self._failed: WorkflowFailedEvent | None = None
         self._timed_out: WorkflowTimedOutEvent | None = None
         self._stop: tuple[StopEvent, dict[str, Any]] | None = None
 
-    def publish(self, event: Any) -> None:
-        """Take an event that the engine or a step published."""
-        if isinstance(event, InternalDispatchEvent):
-            return
+    def publish(self, event: Any, held: Held | None = None) -> None:
+        """Take an event that the engine or a step published; ``held`` is the one from outside that it is about."""
         if isinstance(event, ENDINGS):
             self._note(event)
             return
         try:
-            self.finish()
-            data = event_data(event)
-            if isinstance(event, StopEvent):
-                self._stop = event, data
+            if isinstance(event, InternalDispatchEvent):
+                if self.around is not None:
+                    self.around.note(event, held)
             else:
-                self._on_event(data, type(event).__name__)
+                self._pass_on(event)
         except Exception as error:  # noqa: BLE001  # the engine would only log it
             self.break_off(error)
+
+    def _pass_on(self, event: Any) -> None:
+        self.finish()
+        data = event_data(event)
+        if isinstance(event, StopEvent):
+            self._stop = event, data
+        elif self.around is not None and isinstance(event, InputRequiredEvent):
+            self.around.ask(data, type(event).__name__)
+        else:
+            self._on_event(data, type(event).__name__)
 
     def break_off(self, fault: BaseException) -> None:
         """End the run with this error."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from arriero.runtime.arguments import parse_arguments
+from arriero.services.faults import error_info
 from arriero.services.generators import Yields
 from arriero.services.threads import in_thread
 from arriero.types.errors import InvalidInput
@@ -21,22 +22,19 @@ class WorkflowHandler:
 
     def __init__(self, workflow: Workflow) -> None:
         from arriero.runtime.runner import WorkflowRunner  # loads the engine, which a function does not need
+        from arriero.runtime.surroundings import ItemRuns
 
         self._runner = WorkflowRunner(workflow)
-        self._stop = workflow.stop_event_class.__name__
-        self.accepts: dict[str, bool] = {}
+        self._item_runs = ItemRuns
+        #: The events that the workflow takes from outside, and those of the workflows that are bound to it.
+        self.accepts = self._runner.all_accepted().names
 
     async def handle(self, context: HandlerContext) -> Handled:
         grant = context.grant
-
-        def on_event(data: dict[str, Any], name: str) -> None:
-            context.emit(data, name, last=name == self._stop)
-
+        arguments = parse_arguments(grant.input)
+        around = self._item_runs(context, error_info).own(self._runner.accepted, self._runner.stop)
         return await self._runner.run(
-            parse_arguments(grant.input),
-            run_id=f"{grant.item_id}:{grant.epoch}",
-            context=grant.context,
-            on_event=on_event,
+            arguments, run_id=f"{grant.item_id}:{grant.epoch}", context=grant.context, around=around
         )
 
 
