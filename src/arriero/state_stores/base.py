@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import ClassVar, Self
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Document:
+
+class Document(msgspec.Struct, frozen=True):
     """A stored value. ``version`` grows with every commit and is never reused for a key, not even after a delete."""
 
     key: str
@@ -22,24 +22,21 @@ class Document:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One value of a log; ``seq`` counts from 1 without gaps, in the order of commit."""
 
     seq: int
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """How far a log has come: the ``seq`` of its last entry (0 for none), and whether it has ended."""
 
     seq: int = 0
     ended: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """Write a document. ``expect``: None for any version, 0 for "must not exist", else the version it must have."""
 
     collection: str
@@ -48,8 +45,7 @@ class Put:
     expect: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Remove a document; removing what is not there is no error unless ``expect`` says so."""
 
     collection: str
@@ -57,8 +53,7 @@ class Delete:
     expect: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
+class Expect(msgspec.Struct, frozen=True):
     """Change nothing, but fail the commit unless the document has this version (0: does not exist)."""
 
     collection: str
@@ -66,8 +61,7 @@ class Expect:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """Add values to a log, in order; ``end`` ends it after them. An ended log refuses every later append."""
 
     log: str
@@ -75,8 +69,7 @@ class Append:
     end: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """Remove a log as a whole; it may be started again from seq 1."""
 
     log: str
@@ -85,12 +78,11 @@ class Drop:
 Op = Put | Delete | Expect | Append | Drop
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """What a commit gave: the version of everything that it put, and the new heads of the logs it touched."""
 
     version: int
-    heads: dict[str, Head] = field(default_factory=dict)
+    heads: dict[str, Head] = {}
 
 
 class StateStore(ABC):

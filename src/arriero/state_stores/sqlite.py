@@ -19,6 +19,9 @@ from arriero.types.errors import Conflict, StoreUnavailable
 
 T = TypeVar("T")
 
+#: What nobody will read: a document that was removed, and one whose key says all, which is listed and not read.
+NEVER_READ = (None, b"null")
+
 #: A value and its version; (None, 0) where there is no document.
 Kept = tuple[bytes | None, int]
 
@@ -135,7 +138,7 @@ class SqliteStore(StateStore):
         """Learn what a group has changed, then tell those who wait."""
         group = written.group
         for place, kept in group.documents.items():
-            if kept[0] is not None or place in self._documents:
+            if place in self._documents or kept[0] not in NEVER_READ:
                 self._documents.keep(place, kept)
         for log, change in group.logs.items():
             self._heads.keep(log, change.head)
