@@ -21,7 +21,8 @@ def test_the_three_scripts_run_in_any_order(start: Start, tmp_path: Path, order:
         (tmp_path / f"{name}.py").write_text(text.replace("8002", str(port)), encoding="utf-8")
     processes = {name: start(f"{name}.py") for name in order}
     output, _ = processes["client"].communicate(timeout=50)
-    assert (processes["client"].returncode, output) == (0, "hello_world_result\n")
+    assert processes["client"].returncode == 0
+    assert output.endswith("hello_world_result\n")  # it may have said before that it waits
 
 
 def test_the_readme_shows_the_three_scripts_as_they_are() -> None:

@@ -22,5 +22,5 @@ def test_the_tutorial_gives_what_it_says(start: Start, tmp_path: Path) -> None:
     for command in commands():
         start(*command)
     output, _ = start("client.py").communicate(timeout=50)
-    assert output == told_output("python client.py")
+    assert output.endswith(told_output("python client.py"))  # it may have said before that it waits
     assert len(commands()) == 2
