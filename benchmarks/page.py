@@ -27,6 +27,10 @@ METHOD = """\
 - Taskiq has one worker process with 64 tasks at once. Its client looks for a result every 5 ms, which is the best
   compromise that we found: 2 ms make one call faster and 64 at once slower. Its results expire, and are removed
   when they are read. How much of it survives is the Redis' own affair.
+- Streams are read as server-sent events by plain HTTP connections from one process, which shares the two cores with
+  the core and the worker. An event tells when it was made; it has reached its reader when the bytes have. Every reader
+  must have got every event once and in order, or there is no figure. The core's growth is its largest size meanwhile
+  over the one before.
 - A trial during which other programs used more than {disturbed:.0%} of the processors is made again, as time allows.
 - *Processor time* is what the kernel counted for a process and its children with 64 tasks in flight, over the tasks.
 - *Met* compares with the budget that Arriero set itself. A figure that misses it is shown as it is."""

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import machine
 import page
 import trials
-from figures import DISTURBED, Figures, Quality, Row
+from figures import DISTURBED, Figures, Quality, Row, medians
 from systems import SYSTEMS, ours, taskiq_redis
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -43,6 +43,8 @@ class Plan:
 FULL = Plan(rounds=3, warm=1, sequential=2, at_once=3, many=10_000, idle=60, fresh=True, patience=180)
 QUICK = Plan(rounds=1, warm=0.5, sequential=1, at_once=1.5, many=3_000, idle=10, fresh=False, patience=0)
 FEW = 500
+#: Readers of one stream, its events, and the milliseconds between two of them.
+READERS, EVENTS, PAUSE = 1_000, 1_000, 2.0
 #: Most trials of one system in one round.
 TRIALS = 3
 
@@ -53,10 +55,12 @@ def main() -> int:
     plan = QUICK if arguments.quick else FULL
     names = arguments.only or list(SYSTEMS)
     figures = Figures({name: Row(SYSTEMS[name]) for name in names}, plan.rounds)
-    speeds(figures, plan)
-    if not arguments.only:
-        qualities(figures, plan)
-    text = page.written(figures, machine.facts(), machine.versions(taskiq_redis.URL))
+    if arguments.streams:
+        streams(figures, plan)
+        text = page.targets(figures.qualities)
+    else:
+        measure(figures, plan, everything=not arguments.only)
+        text = page.written(figures, machine.facts(), machine.versions(taskiq_redis.URL))
     if arguments.output:
         arguments.output.write_text(text, encoding="utf-8")
         print(f"written to {arguments.output}")
@@ -71,10 +75,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, printed and not written")
     parser.add_argument("--output", type=Path, help="where to write the page; docs/benchmarks.md for a full run")
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), help="measure the speed of these, print it")
+    parser.add_argument("--streams", action="store_true", help="measure the readers of streams alone, print it")
     arguments = parser.parse_args()
-    if arguments.output is None and not arguments.quick and not arguments.only:
+    if arguments.output is None and not (arguments.quick or arguments.only or arguments.streams):
         arguments.output = PAGE
     return arguments
+
+
+def measure(figures: Figures, plan: Plan, *, everything: bool) -> None:
+    """Speed, and what is measured beside it."""
+    speeds(figures, plan)
+    if everything:
+        qualities(figures, plan)
 
 
 def speeds(figures: Figures, plan: Plan) -> None:
@@ -109,6 +121,7 @@ def qualities(figures: Figures, plan: Plan) -> None:
     """The targets beside speed."""
     _starts(figures, plan)
     _commits(figures)
+    streams(figures, plan)
     _growth(figures, plan)
 
 
@@ -162,6 +175,34 @@ def _growth(figures: Figures, plan: Plan) -> None:
         worst = max(late / early for way, _, early, late in figures.memory if way == sessions)
         what = f"memory after {plan.many:,} tasks over {FEW}, the worst process; {sessions}"
         figures.qualities.append(Quality(what, f"{worst:.2f}", "1.2", worst <= 1.2))
+
+
+def streams(figures: Figures, plan: Plan) -> None:
+    """How soon events reach their readers, and what a crowd of readers costs."""
+    for readers in (1, 100):
+        prompt = _median_trial(figures, plan, readers, events=200, pause_ms=10)
+        if prompt is not None:
+            what = f"event to reader, {readers} of them, an event every 10 ms"
+            for name, most in (("p50_ms", 10), ("p99_ms", 50)):
+                value = prompt[name]
+                figures.qualities.append(Quality(f"{what}: {name[:3]}", f"{value:.1f} ms", f"{most} ms", value <= most))
+    one = _median_trial(figures, plan, 1, EVENTS, pause_ms=PAUSE)
+    crowd = _median_trial(figures, plan, READERS, EVENTS, pause_ms=PAUSE)
+    if one is not None and crowd is not None:
+        what = f"{READERS:,} readers of one stream of {EVENTS:,} events"
+        ratio, grown = crowd["seconds"] / one["seconds"], crowd["grown"]
+        longer = f"{ratio:.2f} ({crowd['seconds']:.2f} s, {one['seconds']:.2f} s)"
+        figures.qualities.append(Quality(f"{what}: the task over that with one", longer, "1.2", ratio <= 1.2))
+        figures.qualities.append(Quality(f"{what}: the core grows by", f"{grown:.1f} MiB", "50 MiB", grown <= 50))
+
+
+def _median_trial(figures: Figures, plan: Plan, readers: int, events: int, pause_ms: float) -> dict[str, float] | None:
+    found = [
+        attempt(figures, f"{readers} readers of a stream", lambda: trials.streams(readers, events, pause_ms))
+        for _ in range(plan.rounds)
+    ]
+    taken = [one for one in found if one is not None]
+    return medians(taken) if taken else None
 
 
 def _memory(figures: Figures, sessions: str, found: dict[str, dict[str, float]]) -> None:

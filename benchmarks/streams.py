@@ -12,9 +12,10 @@ import re
 import resource
 import sys
 import time
+from functools import partial
 from typing import Any, Self
+from urllib.parse import urlsplit
 
-import aiohttp
 import uvloop
 from load import percentile
 from processes import resident
@@ -29,25 +30,38 @@ KIND = re.compile(rb"\nevent: (\w+)\n")
 LONGEST = 120
 
 
-class Follower:
-    """Reads one stream to its end; keeps the bytes and when they came."""
+class Follower(asyncio.Protocol):
+    """Reads one stream to its end and keeps the bytes and when they came: a client library would cost more than the
+    core that is measured.
+    """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
-        self._url = url
+    def __init__(self, path: str) -> None:
+        self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
         self.opened = asyncio.Event()
+        self.ended = asyncio.Event()
         self.chunks: list[tuple[float, bytes]] = []
 
-    async def read(self) -> None:
-        async with self._session.get(self._url) as response:
-            response.raise_for_status()
-            self.opened.set()
-            async for chunk in response.content.iter_any():
-                self.chunks.append((time.time(), chunk))
+    def connection_made(self, transport: Any) -> None:
+        transport.write(self._request)
 
-    @property
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append((time.time(), data))
+        self.opened.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.opened.set()
+        self.ended.set()
+
     def text(self) -> bytes:
-        return b"\n" + b"".join(chunk for _, chunk in self.chunks)
+        """The body, out of its chunks."""
+        raw = b"".join(chunk for _, chunk in self.chunks)
+        parts, at = [b"\n"], raw.index(b"\r\n\r\n") + 4
+        while at < len(raw):
+            end = raw.index(b"\r\n", at)
+            size = int(raw[at:end], 16)
+            parts.append(raw[end + 2 : end + 2 + size])
+            at = end + size + 4
+        return b"".join(parts)
 
     def latencies(self) -> list[float]:
         """Milliseconds from the making of each event to its arrival."""
@@ -66,8 +80,8 @@ async def measure(address: str, roles: dict[str, int], readers: int, events: int
         async def follow(readers: int) -> dict[str, Any]:
             before = resident(roles["core"])
             task = await session.run_nowait("noop", **arguments)
-            url = f"{address}/sessions/{session.session_id}/tasks/{task}/events"
-            followers, largest = await _follow(url, readers, gate, roles["core"])
+            followers = [Follower(f"/sessions/{session.session_id}/tasks/{task}/events") for _ in range(readers)]
+            largest = await _follow(address, followers, gate, roles["core"])
             return {**_found(followers, events), "grown": largest - before}
 
         await follow(1)  # warm
@@ -90,20 +104,23 @@ class Gate:
         (await self._arrived.get()).close()
 
 
-async def _follow(url: str, readers: int, gate: Gate, core: int) -> tuple[list[Follower], float]:
-    """Readers that have read to the end, and the most memory in MiB that the core held meanwhile."""
-    timeout = aiohttp.ClientTimeout(total=LONGEST)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as http:
-        followers = [Follower(http, url) for _ in range(readers)]
-        async with asyncio.TaskGroup() as group:
-            reading = [group.create_task(follower.read()) for follower in followers]
-            for follower in followers:
-                await follower.opened.wait()
-            peak = group.create_task(_peak(core))
-            await gate.open()
-            await asyncio.wait(reading)
-            peak.cancel()
-    return followers, peak.result()
+async def _follow(address: str, followers: list[Follower], gate: Gate, core: int) -> float:
+    """Have them read to the end; gives the most memory in MiB that the core held meanwhile."""
+    loop, place = asyncio.get_running_loop(), urlsplit(address)
+    for follower in followers:
+        await loop.create_connection(partial(_itself, follower), place.hostname, place.port)
+        await follower.opened.wait()
+    async with asyncio.timeout(LONGEST), asyncio.TaskGroup() as group:
+        peak = group.create_task(_peak(core))
+        await gate.open()
+        for follower in followers:
+            await follower.ended.wait()
+        peak.cancel()
+    return peak.result()
+
+
+def _itself(follower: Follower) -> Follower:
+    return follower
 
 
 async def _peak(pid: int) -> float:
@@ -118,14 +135,14 @@ async def _peak(pid: int) -> float:
 
 
 def _found(followers: list[Follower], events: int) -> dict[str, Any]:
-    text = followers[0].text
+    text = followers[0].text()
     numbers = [int(number) for number in NUMBER.findall(text)]
     right = numbers == list(range(1, events + 3)) and KIND.findall(text).count(b"end") == 1
     ended = re.search(rb'"kind":"end".*?"at":([0-9.e+-]+)', text)
     began = MADE.search(text)
     latencies = [taken for follower in followers for taken in follower.latencies()]
     return {
-        "right": right and all(follower.text == text for follower in followers),
+        "right": right and all(follower.text() == text for follower in followers),
         "seconds": float(ended[1]) - float(began[1]) if ended and began else float("nan"),
         "p50_ms": percentile(latencies, 0.5),
         "p99_ms": percentile(latencies, 0.99),

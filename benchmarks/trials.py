@@ -31,6 +31,19 @@ def client(measurement: str, system: System, amounts: dict[str, float], longest:
         return dict(json.loads(_output(processes, "client.py", *arguments, longest=longest)))
 
 
+def streams(readers: int, events: int, pause_ms: float) -> dict[str, Any]:
+    """What readers of one task's stream find, each of them with all of it."""
+    from systems import ours
+
+    with started() as processes:
+        address = ours.start(processes, "talking.py:Talking")
+        arguments = (address, json.dumps(processes.pids), str(readers), str(events), str(pause_ms))
+        found = dict(json.loads(_output(processes, "streams.py", *arguments, longest=120)))
+    if not found["right"]:
+        raise TrialFailed("a reader has missed something, or has got something twice")
+    return found
+
+
 def cold_start() -> float:
     """Seconds from nothing to the first result, core, worker and client started at the same time."""
     from systems import ours

@@ -13,7 +13,7 @@ SHARE = 4
 #: How many times as long as it took to wake a crowd that crowd rests, and the most, in seconds; what comes meanwhile
 #: is given to it together. So the readers of a stream, however many, take a part of the time and not all of it.
 REST = 4
-LONGEST_REST = 0.25
+LONGEST_REST = 0.5
 #: Rests below this are none.
 SHORTEST_REST = 0.002
 
