@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
-from arriero.control_plane.answers import answer, error_answer
+from arriero.control_plane.answers import error_answer
 from arriero.control_plane.hot import Hot
 from arriero.control_plane.link_server import link_routes
 from arriero.control_plane.openapi import add_hot_routes
 from arriero.control_plane.routes import home_routes, service_routes, session_routes, task_routes
 from arriero.core.core import Core
-from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.errors import ArrieroError
 from arriero.types.serving import JSONBodies
+from arriero.types.strict import invalid, unserved
 
 
 def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAPI:
@@ -30,7 +30,8 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
     for routes in (home_routes(core, queue_config), service_routes(core), session_routes(core), task_routes(core)):
         app.include_router(routes)
     app.add_exception_handler(ArrieroError, _typed)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, unserved)
     add_hot_routes(app)
     app.add_middleware(JSONBodies)
     origins = core.kernel.config.cors_origins
@@ -55,13 +56,3 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
 async def _typed(_: Request, error: Exception) -> Response:
     assert isinstance(error, ArrieroError)  # registered for this class
     return error_answer(error)
-
-
-async def _invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # registered for this class
-    faults: list[dict[str, Any]] = jsonable_encoder(
-        [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
-    )
-    where = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
-    info = ErrorInfo(code="invalid_input", type="InvalidInput", message=f"the request is wrong: {where}")
-    return answer({"detail": faults, "error": info}, 422)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from arriero.types.errors import InvalidInput, PayloadTooLarge
+from arriero.types.jsonvalue import MAX_DEPTH, is_deep
 
 #: The most digits of a length that is worth reading.
 DIGITS = 18
@@ -46,11 +47,14 @@ async def read_chunks(receive: Receive, declared: bytes, limit: int, setting: st
 def parse(body: bytes, decoder: msgspec.json.Decoder[T], what: str) -> T:
     """The body as the decoder's type; the error names the field that is wrong."""
     try:
-        return decoder.decode(body)
+        value = decoder.decode(body)
     except msgspec.DecodeError as error:
         raise InvalidInput(f"{what} cannot be read: {error}") from error
     except (RecursionError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{what} cannot be read: {type(error).__name__}") from error
+    if isinstance(value, dict) and is_deep(value):
+        raise InvalidInput(f"{what} is nested more than {MAX_DEPTH} levels deep, which is the limit", limit=MAX_DEPTH)
+    return value
 
 
 def _too_large(size: str, limit: int, setting: str) -> PayloadTooLarge:

@@ -26,6 +26,7 @@ MAX_KEY = 255
 WAIT = b"wait="
 #: What a trace needs to go on; taken from the request into the task.
 TRACE_HEADERS = (b"traceparent", b"tracestate")
+LONGEST_TRACE = 1024
 
 Answer = tuple[int, bytes]
 Handle = Callable[[Scope, Receive], Awaitable[Answer]]
@@ -103,7 +104,7 @@ class Hot:
                 declared = value
             elif name == b"idempotency-key":
                 key = value.decode("latin-1")
-            elif name in TRACE_HEADERS:
+            elif name in TRACE_HEADERS and len(value) <= LONGEST_TRACE:
                 trace[name.decode()] = value.decode("latin-1")
         body = await read_chunks(receive, declared, ESCAPED * limit + BESIDES, MAX_INPUT)
         submission = parse(body, _submission, "the task")

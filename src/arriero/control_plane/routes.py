@@ -23,6 +23,7 @@ from arriero.types.errors import InvalidInput, Unavailable
 from arriero.types.messages import QueueMessage
 from arriero.types.services import ServiceDefinition
 from arriero.types.settings import ControlPlaneConfig
+from arriero.types.strict import StrictRoute
 from arriero.types.tasks import SessionDefinition, TaskDefinition
 
 _new_session = msgspec.json.Decoder(dict[str, Any])
@@ -44,7 +45,7 @@ After = Annotated[str, Query(max_length=512)]
 
 def home_routes(core: Core, queue_config: Callable[[], BaseModel] | None) -> APIRouter:
     """What it is, whether it lives, whether it takes tasks."""
-    routes = APIRouter(tags=["control plane"])
+    routes = APIRouter(tags=["control plane"], route_class=StrictRoute)
     config = core.kernel.config
 
     @routes.get("/")
@@ -85,7 +86,7 @@ def home_routes(core: Core, queue_config: Callable[[], BaseModel] | None) -> API
 
 def service_routes(core: Core) -> APIRouter:
     """The registry."""
-    routes = APIRouter(prefix="/services", tags=["services"])
+    routes = APIRouter(prefix="/services", tags=["services"], route_class=StrictRoute)
 
     @routes.post("/register")
     async def register(definition: ServiceDefinition) -> ControlPlaneConfig:
@@ -110,7 +111,7 @@ def service_routes(core: Core) -> APIRouter:
 
 def session_routes(core: Core) -> APIRouter:
     """Sessions and their state."""
-    routes = APIRouter(prefix="/sessions", tags=["sessions"])
+    routes = APIRouter(prefix="/sessions", tags=["sessions"], route_class=StrictRoute)
 
     @routes.post("/create")
     async def create(
@@ -154,7 +155,7 @@ def session_routes(core: Core) -> APIRouter:
 
 def task_routes(core: Core) -> APIRouter:
     """Tasks, beside submitting them and getting their results, which are elsewhere."""
-    routes = APIRouter(prefix="/sessions/{session_id}", tags=["tasks"])
+    routes = APIRouter(prefix="/sessions/{session_id}", tags=["tasks"], route_class=StrictRoute)
 
     @routes.get("/tasks", response_model=list[TaskDefinition])
     async def tasks(session_id: str, limit: Limit = MOST, after: After = "") -> Response:

@@ -11,11 +11,12 @@ from arriero.core import names, records
 from arriero.core.decisions import Verdict
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
+from arriero.core.limits import bounded, check_size
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.core.sessions import Sessions
 from arriero.core.tasks import TRIES, Submission, Tasks
 from arriero.types.errors import ErrorInfo, Fenced, InvalidInput, StateConflict, UnknownTask
-from arriero.types.link import check_event
+from arriero.types.link import LARGEST_VALUE, check_event
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import NewTask, TaskDefinition, TaskResult, TaskStatus, TaskStream
 
@@ -108,8 +109,8 @@ def _verdict(result: TaskResult) -> Verdict:
     if result.status is TaskStatus.FAILED:
         error = msgspec.convert(result.error or {}, dict[str, Any])
         message = str(error.get("message") or result.result)
-        return Verdict(
-            TaskStatus.FAILED, error=ErrorInfo(code="handler_error", type=str(error.get("type", "")), message=message)
-        )
-    value = result.value if result.value is not None else result.result
-    return Verdict(TaskStatus.COMPLETED, value=msgspec.Raw(records.encode(value)))
+        info = ErrorInfo(code="handler_error", type=str(error.get("type", "")), message=message)
+        return Verdict(TaskStatus.FAILED, error=bounded(info))
+    value = records.encode(result.value if result.value is not None else result.result)
+    check_size(len(value), LARGEST_VALUE, "the result")
+    return Verdict(TaskStatus.COMPLETED, value=msgspec.Raw(value))

@@ -8,6 +8,7 @@ import logging
 
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel, decode
+from arriero.core.limits import MOST_SERVICES, check_service
 from arriero.core.records import ServiceRecord
 from arriero.state_stores.base import Document
 from arriero.types.chat import ChatMessage
@@ -57,7 +58,10 @@ class Services:
         names.check_name("service_name", record.name)
         if record.name == CONTROL_PLANE_NAME:
             raise InvalidInput(f"service_name {CONTROL_PLANE_NAME!r} is the control plane's own; choose another")
+        check_service(record)
         known = self._known.get(record.name)
+        if known is None and len(self._known) >= MOST_SERVICES:
+            raise InvalidInput(f"{MOST_SERVICES} services are known, which is the limit; deregister some")
         if known is not None:
             record.linked = record.linked or known.linked
         if known != record:

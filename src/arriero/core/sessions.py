@@ -7,9 +7,10 @@ from typing import Any
 from arriero.core import names, records
 from arriero.core.children import Children
 from arriero.core.kernel import Change, Kernel
+from arriero.core.limits import check_size
 from arriero.core.records import SessionRecord
 from arriero.core.removal import Removal
-from arriero.core.tasks import TRIES, Tasks
+from arriero.core.tasks import MAX_INPUT, TRIES, Tasks
 from arriero.types.errors import StateConflict, UnknownSession
 from arriero.types.ids import generate_id, id_from
 
@@ -55,12 +56,14 @@ class Sessions:
 
     async def update_state(self, session_id: str, update: dict[str, Any]) -> None:
         """Merge the keys into the state; the others stay."""
+        most = self._kernel.config.max_input
         async with self._kernel.turns.take(session_id):
             for _ in range(TRIES):
                 await self.require(session_id)
                 loaded = await self._kernel.load(records.STATE, names.STATES, session_id)
                 change = Change()
                 state = {**(loaded.record if loaded else {}), **update}
+                check_size(len(records.encode(state)), most, "the state of a session", MAX_INPUT)
                 change.put(names.STATES, session_id, state, expect=loaded.version if loaded else 0)
                 try:
                     await self._kernel.apply(change)

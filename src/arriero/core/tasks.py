@@ -14,6 +14,7 @@ from arriero.core.decisions import Verdict
 from arriero.core.heads import heads_of
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
+from arriero.core.limits import check_headers
 from arriero.core.outlook import waits_for
 from arriero.core.records import ItemRecord, Loaded, TaskRecord
 from arriero.core.services import Services
@@ -223,6 +224,7 @@ class Tasks:
             )
         if len(submission.input) > self._kernel.config.max_input:
             raise too_large(len(submission.input), self._kernel.config.max_input)
+        check_headers(submission.headers)
         now = self._kernel.clock()
         deadline = _deadline(submission.deadline)
         return TaskRecord(

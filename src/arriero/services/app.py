@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from arriero.types.described import guarded
 from arriero.types.errors import ArrieroError
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import JSONBodies
+from arriero.types.strict import StrictRoute, invalid, unserved
 
 if TYPE_CHECKING:
     from arriero.services.base import BaseService
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 def service_app(service: BaseService) -> FastAPI:
     """``GET /``, ``POST /process_message``, ``GET /health`` and ``GET /ready``."""
     app = FastAPI(title=service.service_name, version=importlib.metadata.version("arriero"))
+    app.router.route_class = StrictRoute
     app.add_middleware(JSONBodies)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, unserved)
 
     @app.get("/")
     async def home() -> dict[str, str]:

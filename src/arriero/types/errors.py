@@ -7,7 +7,8 @@
     │   ├── NotJSON                          a value that JSON cannot hold as it is
     │   ├── UnknownEvent                     an event that the service does not take; names those it does
     │   ├── TooDeep                          services that call one another beyond the limit named
-    │   └── PayloadTooLarge                  it is larger than the limit named
+    │   ├── PayloadTooLarge                  it is larger than the limit named
+    │   └── HeadTooLarge                     the headers of a request are
     ├── NotFound (ValueError)
     │   ├── UnknownService                   names the services that are known
     │   ├── UnknownSession
@@ -124,6 +125,13 @@ class PayloadTooLarge(InvalidInput):
 
     code = "payload_too_large"
     status = 413
+
+
+class HeadTooLarge(InvalidInput):
+    """The line and headers of the request are too large or too many. What is large belongs into a body."""
+
+    code = "head_too_large"
+    status = 431
 
 
 class NotFound(ArrieroError, ValueError):

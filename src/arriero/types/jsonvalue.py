@@ -76,6 +76,21 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
+def is_deep(value: Any) -> bool:
+    """Whether arrays and objects lie deeper in one another than may be."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
 class _Unfit(Exception):
     """What does not fit, and the way to it, innermost part first. It never leaves this module."""
 

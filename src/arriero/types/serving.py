@@ -246,9 +246,10 @@ def _uvicorn_server(
     from collections.abc import Generator
 
     import uvicorn
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    class Protocol(HttpToolsProtocol):
+    from arriero.types.heads import BoundedHeads
+
+    class Protocol(BoundedHeads):
         """Holds little for a client that does not read: there may be thousands of them."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it

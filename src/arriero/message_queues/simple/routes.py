@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
-from fastapi.exception_handlers import request_validation_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from arriero.message_queues.consumers import RemoteMessageConsumerDef
 from arriero.message_queues.encoding import decode_message, encode_message
@@ -21,6 +21,7 @@ from arriero.types.described import guarded
 from arriero.types.errors import ArrieroError, InvalidInput, NotFound
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import JSONBodies
+from arriero.types.strict import StrictRoute, invalid, unserved
 
 
 def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
@@ -35,7 +36,7 @@ def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
         assert isinstance(error, RequestValidationError)
         if topic := request.path_params.get("topic"):
             queue.bury(topic, msgspec.json.encode(error.body, enc_hook=str), str(error.errors()))
-        return await request_validation_exception_handler(request, error)
+        return await invalid(request, error)
 
     app = FastAPI(title="Arriero message queue", lifespan=lifespan)
     app.include_router(_about())
@@ -45,6 +46,7 @@ def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
     app.add_middleware(JSONBodies)
     app.add_exception_handler(ArrieroError, _answer_error)
     app.add_exception_handler(RequestValidationError, keep_unreadable)
+    app.add_exception_handler(HTTPException, unserved)
 
     @app.websocket("/connect")
     async def connect(websocket: WebSocket) -> None:
@@ -62,7 +64,7 @@ async def _answer_error(_: Request, error: Exception) -> Response:
 
 
 def _about() -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
 
     @router.get("/")
     async def home() -> dict[str, str]:
@@ -76,7 +78,7 @@ def _about() -> APIRouter:
 
 
 def _consumers(pushers: Pushers) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
 
     @router.post("/register_consumer")
     async def register_consumer(consumer_def: RemoteMessageConsumerDef) -> dict[str, str]:
@@ -107,7 +109,7 @@ def _shown(consumer: RemoteMessageConsumerDef) -> RemoteMessageConsumerDef:
 
 
 def _publishing(queue: MemoryMessageQueue) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
 
     def put(message: QueueMessage, *topics: str) -> None:
         """Put a message on the first of the topics that exists."""
@@ -133,7 +135,7 @@ def _publishing(queue: MemoryMessageQueue) -> APIRouter:
 
 
 def _topics(queue: MemoryMessageQueue) -> APIRouter:
-    router = APIRouter()
+    router = APIRouter(route_class=StrictRoute)
 
     @router.post("/topics/{topic:path}")
     async def create_topic(topic: str) -> None:

@@ -1,0 +1,79 @@
+"""FastAPI routes that read JSON as strictly as everything else here does, and say what is wrong in one form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from arriero.types.errors import ErrorInfo
+from arriero.types.jsonvalue import MAX_DEPTH, is_deep
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
+#: How many faults of a request its error names.
+SHOWN = 5
+
+
+class StrictRequest(Request):
+    """A request whose JSON holds no NaN, no lone surrogate, no endless number, and nothing that lies too deep."""
+
+    async def json(self) -> Any:
+        """The body; anything else than JSON is a ``JSONDecodeError`` that says why."""
+        body = await self.body()
+        try:
+            value = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+            raise json.JSONDecodeError(reason, body.decode("utf-8", "replace"), 0) from error
+        if is_deep(value):
+            text = body.decode("utf-8", "replace")
+            raise json.JSONDecodeError(f"it is nested more than {MAX_DEPTH} levels deep", text, 0)
+        return value
+
+
+class StrictRoute(APIRoute):
+    """A route whose body is read so."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, given a request of ours."""
+        handle = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+async def invalid(_: Request, error: Exception) -> Response:
+    """The answer to a request that is not of the form described."""
+    assert isinstance(error, RequestValidationError)  # registered for this class
+    faults = [{key: fault[key] for key in ("type", "loc", "msg")} for fault in error.errors()]
+    where = "; ".join(map(_told, error.errors()[:SHOWN]))
+    info = ErrorInfo(code="invalid_input", type="InvalidInput", message=f"the request is wrong: {where}")
+    return Response(_encode({"detail": faults, "error": info}), 422, media_type="application/json")
+
+
+def _told(fault: dict[str, Any]) -> str:
+    reason = fault.get("ctx", {}).get("error")
+    why = f" ({reason})" if isinstance(reason, str) else ""
+    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}{why}"
+
+
+async def unserved(_: Request, error: Exception) -> Response:
+    """The answer where there is no such route, or no such method of it."""
+    assert isinstance(error, HTTPException)  # registered for this class
+    is_missing = error.status_code == 404  # noqa: PLR2004  # the status is its own name
+    info = ErrorInfo(
+        code="not_found" if is_missing else "invalid_input",
+        type="NotFound" if is_missing else "InvalidInput",
+        message=str(error.detail),
+    )
+    body = _encode({"detail": error.detail, "error": info})
+    return Response(body, error.status_code, dict(error.headers or {}), media_type="application/json")
