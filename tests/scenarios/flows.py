@@ -90,6 +90,15 @@ async def beat(port: int) -> None:
         writer.close()
 
 
+class Beating(Workflow):
+    """The same as a workflow."""
+
+    @step
+    async def beat(self, ev: StartEvent) -> StopEvent:
+        await beat(ev.port)
+        return StopEvent()
+
+
 def shout(text: str) -> str:
     """A plain function; it runs in a thread."""
     return text.upper()
