@@ -28,6 +28,7 @@ async def workers(core: Core) -> AsyncIterator[None]:
         "double": "double",
         "beat": "beat",
         "remembering": "Remembering",
+        "asking": "Asking",
     }
     async with AsyncExitStack() as stack:
         workers = [Worker(f"{HERE}:{name}", service=service, core=core) for service, name in served.items()]

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from workflows import Context, Workflow, step
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 HERE = str(Path(__file__).resolve())
 
@@ -55,6 +55,26 @@ class Nested(Workflow):
     @step
     async def give(self, ev: StartEvent) -> StopEvent:
         return StopEvent(result=ev.get("value"))
+
+
+class Question(InputRequiredEvent):
+    text: str
+
+
+class Reply(HumanResponseEvent):
+    text: str
+
+
+class Asking(Workflow):
+    """Asks one question and gives the answer back."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> Question:
+        return Question(text="which colour?")
+
+    @step
+    async def conclude(self, ev: Reply) -> StopEvent:
+        return StopEvent(result=f"it is {ev.text}")
 
 
 class Middle(Event):

@@ -3,14 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient, Client, TaskDefinition
-from arriero.types.errors import TaskCancelled, TaskTimedOut
+from arriero.types.errors import AlreadyEnded, TaskCancelled, TaskTimedOut
 from arriero.types.tasks import TaskStatus
 from tests.harness import Core
+from tests.scenarios.flows import Reply
 
 #: Seconds within which a handler stops, once its task was ended.
 AT_ONCE = 2.0
@@ -108,6 +109,33 @@ async def test_a_deadline_counts_while_a_task_is_queued(session: AsyncSessionCli
         await session.cancel(ahead)
         await first.stops()
         assert not late.began.is_set()
+
+
+async def test_a_task_that_waits_for_an_answer_is_cancelled(session: AsyncSessionClient) -> None:
+    task_id = await waiting(session)
+    assert (await session.cancel(task_id, reason="nobody answers")).status is TaskStatus.CANCELLED
+    with pytest.raises(AlreadyEnded):
+        await session.send_event("asking", task_id, Reply(text="blue"))
+    assert await session.run("greeting", name="Ada") == "hello Ada"
+
+
+async def test_a_deadline_counts_while_a_task_waits_for_an_answer(session: AsyncSessionClient) -> None:
+    task_id = await waiting(session, deadline=1.0)
+    with pytest.raises(TaskTimedOut, match=r"deadline of 1 s"):
+        async for _ in session.get_task_result_stream(task_id):
+            pass
+    following = await waiting(session)  # the session goes on with its next task
+    await session.send_event("asking", following, Reply(text="blue"))
+    assert [entry.status async for entry in session.follow(following)][-1] is TaskStatus.COMPLETED
+
+
+async def waiting(session: AsyncSessionClient, deadline: float | None = None) -> str:
+    """A task that has asked its question."""
+    task_id = await session.create_task(TaskDefinition(input="{}", service_id="asking", deadline=deadline))
+    stream = session.follow(task_id)
+    async with aclosing(stream):
+        assert (await anext(stream)).type == "Question"
+    return task_id
 
 
 async def test_a_deleted_session_stops_its_handlers(

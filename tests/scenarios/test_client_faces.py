@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from arriero import ServiceDefinition, TaskDefinition
+from arriero import EventDefinition, ServiceDefinition, TaskDefinition
 from arriero.types.errors import (
+    AlreadyAnswered,
+    AlreadyEnded,
     NotJSON,
     TaskCancelled,
     TaskConflict,
     TaskFailed,
     TaskTimedOut,
+    UnknownEvent,
     UnknownService,
     UnknownSession,
     UnknownTask,
@@ -22,6 +25,7 @@ from arriero.types.errors import (
 from arriero.types.tasks import TaskStatus
 from tests.harness import Core
 from tests.scenarios.faces import NAMES, Face, each, result
+from tests.scenarios.flows import Progress, Reply
 
 
 @pytest.fixture(params=NAMES)
@@ -169,6 +173,52 @@ async def test_following_a_task_that_fails_ends_with_its_error(session: Any) -> 
     entries = [entry async for entry in each(session.follow(task_id))]
     assert [entry.kind for entry in entries] == ["event", "end"]
     assert (entries[-1].status, entries[-1].error.message) == (TaskStatus.FAILED, "broken")
+
+
+# Events
+
+
+async def asked(session: Any) -> str:
+    """A task that has asked its question and waits."""
+    task_id: str = await result(session.run_nowait("asking"))
+    async for entry in each(session.follow(task_id)):
+        assert (entry.type, entry.data) == ("Question", {"text": "which colour?"})
+        return task_id
+    raise AssertionError("the stream has ended before the question")
+
+
+async def test_an_answer_is_sent_into_the_task_that_asks(session: Any) -> None:
+    task_id = await asked(session)
+    with pytest.raises(UnknownEvent, match="Reply"):
+        await result(session.send_event("asking", task_id, Progress(number=1)))
+    assert await result(session.send_event("asking", task_id, Reply(text="blue"))) is None
+    events = [event async for event in each(session.get_task_result_stream(task_id))]
+    assert events == [{"text": "which colour?"}, {"result": "it is blue"}]
+    assert (await result(session.get_task_result(task_id))).value == "it is blue"
+    with pytest.raises((AlreadyAnswered, AlreadyEnded)):
+        await result(session.send_event("asking", task_id, Reply(text="red")))
+    with pytest.raises(UnknownTask):
+        await result(session.send_event("asking", "nothing", Reply(text="red")))
+
+
+async def test_an_event_may_be_given_in_its_documented_form(session: Any) -> None:
+    shape = {"__is_pydantic": True, "value": {"text": "blue"}, "qualified_name": "flows.Reply"}
+    first = await asked(session)
+    await result(session.send_event("asking", first, shape))
+    second = await asked(session)
+    definition = EventDefinition(service_id="asking", event_obj_str=json.dumps(shape))
+    await result(session.send_event_def(second, definition))
+    for task_id in (first, second):
+        ended = [entry async for entry in each(session.follow(task_id))][-1]
+        assert (ended.kind, ended.status) == ("end", TaskStatus.COMPLETED)
+
+
+async def test_an_event_repeated_under_its_key_is_one_event(session: Any) -> None:
+    task_id = await asked(session)
+    for _ in range(2):
+        await result(session.send_event("asking", task_id, Reply(text="blue"), idempotency_key="once"))
+    entries = [entry async for entry in each(session.follow(task_id))]
+    assert [entry.type for entry in entries if entry.kind == "event"] == ["Question", "StopEvent"]
 
 
 # Cancelling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -84,6 +84,7 @@ class Inbox:
         service = self._services.require(sent.service)
         item = await self._addressee(task, sent.service)
         if service.linked:
+            sent = _by_known_name(service.accepts, sent)
             await self._store(item, sent, is_answer=self._kind(service.accepts, sent))
         else:
             await self._forward(task, sent)
@@ -182,3 +183,9 @@ class Inbox:
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _by_known_name(accepts: dict[str, bool], sent: Sent) -> Sent:
+    """The event by a name that the service knows: its class may lie in another module where it is sent."""
+    name = sent.type.rpartition(".")[2]
+    return sent if sent.type in accepts or name not in accepts else replace(sent, type=name)

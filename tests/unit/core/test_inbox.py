@@ -87,6 +87,12 @@ async def test_an_event_that_the_service_does_not_take_is_refused_with_those_it_
         await send(house, task, sent(service="other"))
 
 
+async def test_an_event_is_known_by_its_class_wherever_that_lies(house: House) -> None:
+    worker, task, _ = await waiting(house)
+    await send(house, task, sent("elsewhere.module.Answer"))
+    assert [arrival.type for arrival in (await worker.delivered.get()).arrivals] == ["Answer"]
+
+
 async def test_what_is_sent_early_comes_with_the_claim_and_answers_what_is_asked_later(house: House) -> None:
     worker = await house.worker("ask", accepts=ACCEPTS)
     task = await house.submit(await house.core.sessions.create(), "ask")
