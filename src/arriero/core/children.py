@@ -11,6 +11,7 @@ from arriero.core import names, records
 from arriero.core.decisions import Verdict
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
+from arriero.core.limits import LONGEST_KEY, check_size
 from arriero.core.records import ItemRecord, Loaded
 from arriero.core.services import Services
 from arriero.core.tasks import TRIES, too_large
@@ -42,6 +43,7 @@ class Children:
 
         Errors: ``Fenced``, ``UnknownService``, ``TooDeep``, ``PayloadTooLarge``.
         """
+        check_size(len(call.key), LONGEST_KEY, "the key of a call")
         if len(call.input) > self._kernel.config.max_input:
             raise too_large(len(call.input), self._kernel.config.max_input)
         if call.patient:

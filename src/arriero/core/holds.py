@@ -6,6 +6,7 @@ import time
 
 from arriero.core import names, records
 from arriero.core.kernel import Kernel
+from arriero.core.limits import check_events
 from arriero.core.links import Link, Links
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.types.errors import Fenced
@@ -38,6 +39,7 @@ class Holds:
         """The events that are new, as stream entries."""
         if not events:
             return []
+        check_events(events)
         for event in events:
             if not event.last:  # it holds a value, which may be as large as any
                 check_event(event.type, memoryview(event.data).nbytes, self._kernel.config.max_event)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from arriero.core import names, records
 from arriero.core.holds import Holds
 from arriero.core.kernel import Change, Kernel
+from arriero.core.limits import bound_wait, check_journal
 from arriero.core.links import Link, Links
 from arriero.core.parking import unpark
 from arriero.core.records import ItemRecord, Loaded
@@ -28,6 +29,7 @@ class Journals:
     async def write(self, link: Link, frame: Journal) -> None:
         """Add an entry to the item's journal; one that is there already is not added again. Errors: ``Fenced``."""
         link.lapsed = False
+        check_journal(frame)
         async with self._kernel.turns.take(f"stream/{frame.item_id}"):
             for _ in range(TRIES):
                 item = await self._holds.mine(frame.item_id, frame.token)
@@ -68,6 +70,7 @@ class Journals:
 
     async def wait(self, link: Link, wait: Wait) -> bool:
         """The item waits for an event, unless one came that its worker has not seen; gives whether it was left."""
+        bound_wait(wait)
         for _ in range(TRIES):
             item = await self._holds.mine(wait.item_id, wait.token)
             if item.record.inbox > wait.seen or not item.record.claimed:

@@ -8,7 +8,7 @@ import msgspec
 
 from arriero.core.records import ServiceRecord
 from arriero.types.errors import ErrorInfo, InvalidInput, PayloadTooLarge
-from arriero.types.link import LARGEST_VALUE, Event, Report
+from arriero.types.link import LARGEST_VALUE, Event, Journal, Report, Wait
 
 #: The headers of a task: how many, and how many characters of all of them together.
 MOST_HEADERS = 64
@@ -18,6 +18,11 @@ LONGEST_DESCRIPTION = 64 * 1024
 LARGEST_PROMPT = 256 * 1024
 LONGEST_HOST = 255
 MOST_SERVICES = 10_000
+MOST_ACCEPTED = 1000
+#: The key of a call, in characters; names that a wait shows; and the longest time that it may name, in seconds.
+LONGEST_KEY = 8 * 1024
+MOST_NAMES = 20
+LONGEST_SLEEP = 1e9
 #: What is kept of an error: characters of its message, its names, and bytes of its details.
 LONGEST_MESSAGE = 64 * 1024
 LONGEST_CODE = 256
@@ -59,6 +64,20 @@ def check_events(events: list[Event]) -> None:
         check_size(len(event.path), LONGEST_PATH, "the path of an event")
 
 
+def check_journal(frame: Journal) -> None:
+    """Refuse an entry of a journal that is too large."""
+    check_size(memoryview(frame.entry).nbytes, LARGEST_VALUE, "an entry of a journal")
+    check_size(len(frame.shape), LONGEST_CODE, "the shape of a handler")
+
+
+def bound_wait(wait: Wait) -> None:
+    """Keep what a wait says short, and its time one that comes."""
+    wait.reason = wait.reason[:LONGEST_CODE]
+    wait.events = [name[:LONGEST_CODE] for name in wait.events[:MOST_NAMES]]
+    if wait.wake_after is not None and not 0 <= wait.wake_after <= LONGEST_SLEEP:
+        wait.wake_after = 0.0 if wait.wake_after < 0 else LONGEST_SLEEP
+
+
 def bounded(error: ErrorInfo) -> ErrorInfo:
     """The error as it is kept."""
     return ErrorInfo(
@@ -85,6 +104,12 @@ def check_service(record: ServiceRecord) -> None:
     check_size(len(record.host or ""), LONGEST_HOST, "the host of a service")
     if record.prompt:
         check_size(len(msgspec.json.encode(record.prompt)), LARGEST_PROMPT, "the prompt of a service")
+    if len(record.accepts) > MOST_ACCEPTED:
+        raise PayloadTooLarge(
+            f"the service accepts {len(record.accepts)} names of events; the limit is {MOST_ACCEPTED}",
+            limit=MOST_ACCEPTED,
+        )
+    check_size(sum(map(len, record.accepts)), LARGEST_PROMPT, "the names of events that a service accepts")
     if record.max_queue is not None and record.max_queue < 1:
         raise InvalidInput(f"max_queue must be at least 1, not {record.max_queue}")
 

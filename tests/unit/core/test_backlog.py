@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 import pytest
 
+from arriero.core.backlog import Backlog
 from arriero.types.errors import QueueFull, StoreUnavailable, error_from_info
-from arriero.types.link import Hello, Stop
+from arriero.types.link import Grant, Hello, Push
 from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import TaskStatus
 from tests.unit.core.conftest import Clock, House, MakeHouse
@@ -21,7 +23,7 @@ async def knows(house: House, service: str = "work", **fields: int | bool | None
     await house.core.links.leave(link)
 
 
-def _nobody(_: Stop) -> None:
+def _nobody(_: Push) -> None:
     """Nobody is told."""
 
 
@@ -183,3 +185,49 @@ async def test_a_task_that_was_not_stored_leaves_its_place(make_house: MakeHouse
     await house.submit(session)
     with pytest.raises(QueueFull):
         await house.submit(session)
+
+
+async def test_children_are_never_refused_and_count(make_house: MakeHouse) -> None:
+    house = await make_house(max_queue=1)
+    outer, inner = await house.worker("outer"), await house.worker("inner")
+    await house.submit(await house.core.sessions.create(), "outer")
+    (parent,) = await outer.claim()
+    calls = [await outer.call(parent, "inner", key=str(number)) for number in range(5)]
+    assert house.core.kernel.backlog.count("inner") == 5
+    with pytest.raises(QueueFull, match="5 items are queued"):
+        await house.submit(await house.core.sessions.create(), "inner")
+    for child in await inner.claim(8):
+        await inner.complete(child, 1)
+    await asyncio.gather(*calls)
+    assert house.core.kernel.backlog.count("inner") == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_happens_the_count_is_what_a_new_count_gives(make_house: MakeHouse, seed: int) -> None:
+    house = await make_house()
+    chance = random.Random(seed)
+    worker = await house.worker(accepts={"Answer": True})
+    sessions = [await house.core.sessions.create() for _ in range(4)]
+    held: list[Grant] = []
+    for _ in range(60):
+        match chance.randrange(8):
+            case 0 | 1:
+                await house.submit(chance.choice(sessions), deadline=chance.choice([None, 100.0]))
+            case 2:
+                held += await worker.claim(2)
+            case 3 if held:
+                await worker.complete(held.pop(), 1)
+            case 4 if held:
+                await worker.fail(held.pop(), retryable=True)
+            case 5 if held:
+                grant = held.pop()
+                await house.core.claims.release(worker.link, {grant.item_id: grant.token})
+            case 6 if held:
+                await worker.wait(held.pop(), "Answer", leave=True)
+            case 7 if held:
+                grant = held.pop(chance.randrange(len(held)))
+                await house.core.tasks.cancel(grant.session_id, grant.task_id, "a test")
+    counted = house.core.kernel.backlog.count("work")
+    again = Backlog(house.store, house.clock)
+    await again.recover(["work"])
+    assert again.count("work") == counted

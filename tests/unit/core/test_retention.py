@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from arriero.core.inbox import Sent
 from arriero.orchestrators import SimpleOrchestrator
 from arriero.state_stores import MemoryStore, SqliteStore
 from arriero.state_stores.base import Put
@@ -217,6 +218,46 @@ async def test_a_deleted_session_leaves_nothing(make_house: MakeHouse, kept: Kep
     assert kept.rows() == before
     assert house.core.kernel.backlog.count("work") == house.core.kernel.backlog.count("side") == 0
     assert (await house.core.listing.session(other)).task_ids == []
+
+
+async def test_what_is_below_a_task_goes_with_it_whether_its_session_or_its_time_ends(
+    make_house: MakeHouse, kept: Kept
+) -> None:
+    clock = Clock()
+    house = await make_house(clock=clock, store=kept.store, keep_finished_for=KEEP, large_value=1000)
+    outer, inner = await house.worker("outer", accepts={"Answer": True}), await house.worker("inner")
+    await outer.claim(0)
+    keeping, deleted = [await house.core.sessions.create(name) for name in ("keeping", "deleted")]
+    before = kept.rows()
+    for session in (keeping, deleted):
+        await _with_all_it_can_have(house, outer, inner, session)
+    assert len(kept.rows()) > len(before) + 15
+    await house.core.sessions.delete(deleted)
+    clock.now += KEEP
+    await house.core.retention.sweep()
+    assert kept.rows() == before - Counter({"documents sessions": 1}) + Counter({"documents contexts": 1})
+    await house.core.sessions.delete(keeping)
+    assert kept.rows() == before - Counter({"documents sessions": 2})
+
+
+async def _with_all_it_can_have(house: House, outer: Hand, inner: Hand, session: str) -> None:
+    """A finished task with large values, a child of a child, events from outside, a journal and a stream."""
+    task = await house.submit(session, "outer", "x" * 2000, deadline=1000.0)
+    (parent,) = await outer.claim()
+    await outer.record(parent, 0, {"tick": 1})
+    await outer.wait(parent, "Answer")
+    answer = Sent("outer", "Answer", msgspec.Raw(b'{"response":"yes"}'), "text", key="once")
+    await house.core.inbox.send(session, task.id, answer)
+    outcome = await outer.call(parent, "inner", text="y" * 2000)
+    (child,) = await inner.claim()
+    below = await inner.call(child, "inner", text="z" * 2000)
+    (grandchild,) = await inner.claim()
+    await inner.complete(grandchild, 1)
+    await below
+    await inner.complete(child, ["v" * 2000])
+    await outcome
+    await outer.emit(parent, 1, 2)
+    await outer.complete(parent, ["w" * 2000], context="kept")
 
 
 async def test_lists_come_in_pages_in_order(make_house: MakeHouse) -> None:
