@@ -8,6 +8,7 @@ import random
 import pytest
 
 from arriero.core.backlog import Backlog
+from arriero.core.records import TaskRecord
 from arriero.types.errors import QueueFull, StoreUnavailable, error_from_info
 from arriero.types.link import Grant, Hello, Push
 from arriero.types.settings import ControlPlaneConfig
@@ -209,10 +210,11 @@ async def test_whatever_happens_the_count_is_what_a_new_count_gives(make_house: 
     worker = await house.worker(accepts={"Answer": True})
     sessions = [await house.core.sessions.create() for _ in range(4)]
     held: list[Grant] = []
+    tasks: list[TaskRecord] = []
     for _ in range(60):
         match chance.randrange(8):
             case 0 | 1:
-                await house.submit(chance.choice(sessions), deadline=chance.choice([None, 100.0]))
+                tasks.append(await house.submit(chance.choice(sessions), deadline=chance.choice([None, 100.0])))
             case 2:
                 held += await worker.claim(2)
             case 3 if held:
@@ -224,9 +226,10 @@ async def test_whatever_happens_the_count_is_what_a_new_count_gives(make_house: 
                 await house.core.claims.release(worker.link, {grant.item_id: grant.token})
             case 6 if held:
                 await worker.wait(held.pop(), "Answer", leave=True)
-            case 7 if held:
-                grant = held.pop(chance.randrange(len(held)))
-                await house.core.tasks.cancel(grant.session_id, grant.task_id, "a test")
+            case 7 if tasks:
+                task = tasks.pop(chance.randrange(len(tasks)))
+                held = [grant for grant in held if grant.task_id != task.id]
+                await house.core.tasks.cancel(task.session_id, task.id, "a test")
     counted = house.core.kernel.backlog.count("work")
     again = Backlog(house.store, house.clock)
     await again.recover(["work"])
