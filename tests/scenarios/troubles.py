@@ -84,6 +84,15 @@ class Misbehaving(Workflow):
         return StopEvent(result=await getattr(Deeds, ev.deed)(ev))
 
 
+class Delegating(Workflow):
+    """Has another service do what it is told."""
+
+    @step
+    async def delegate(self, ev: StartEvent, work: Workflow) -> StopEvent:
+        effect("delegated")
+        return StopEvent(result=await work.run(**ev.to_dict()))
+
+
 class Deeds:
     """What a step may do."""
 

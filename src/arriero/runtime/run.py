@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -68,8 +67,6 @@ class Run(InternalRunAdapter):
         # The events from outside that are on their way to the control loop, and the one that it works on.
         self._outside: dict[int, Held] = {}
         self._held: Held | None = None
-        #: Told of each try at a step's work that was the last, by its id with the engine.
-        self.on_done: Callable[[str], object] | None = None
         stream.on_fault = self.cancel
 
     @property
@@ -172,8 +169,9 @@ class Run(InternalRunAdapter):
         else:
             if not outcome.done():
                 outcome.set_result(result)
-            if self.on_done is not None and not any(isinstance(each, _TO_BE_CONTINUED) for each in result.result):
-                self.on_done(str(result.invocation_id))
+            calls = self._stream.calls
+            if calls is not None and not any(isinstance(each, _TO_BE_CONTINUED) for each in result.result):
+                calls.done(str(result.invocation_id))
         finally:
             self._working.pop(outcome, None)
             self._finished.append(outcome)

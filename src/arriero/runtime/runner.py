@@ -84,32 +84,24 @@ class WorkflowRunner:
         Cancelled, it cancels the steps and its children, and ends when they have ended, or within a second if they
         refuse to.
         """
-        if around is None:
-            return await self._once(arguments, run_id, context, RunStream(on_event or _unread), None)
-        token = around.enter()
+        stream = RunStream(around.emit if around is not None else on_event or _unread, around)
+        token = around.enter() if around is not None else None
         try:
-            return await self._once(arguments, run_id, context, RunStream(around.emit, around), around)
+            session = SessionState(self._codec, context)
+            with stream:
+                ended = await self._run(arguments, run_id, stream, session)
+                value = stream.value(ended)
+                kept = await session.changed()
+                if around is not None:
+                    around.conclude()
+                stream.finish()
+            return Handled(value, kept)
         finally:
-            leave(token)
-            await around.end()
-
-    async def _once(
-        self,
-        arguments: Mapping[str, Any],
-        run_id: str,
-        context: str | None,
-        stream: RunStream,
-        around: Surroundings | None,
-    ) -> Handled:
-        session = SessionState(self._codec, context)
-        with stream:
-            ended = await self._run(arguments, run_id, stream, session)
-            value = stream.value(ended)
-            kept = await session.changed()
             if around is not None:
-                around.conclude()
-            stream.finish()
-        return Handled(value, kept)
+                leave(token)
+                around.end()
+                if around.calls is not None:
+                    await around.calls.end()
 
     async def _run(self, arguments: Mapping[str, Any], run_id: str, stream: RunStream, session: SessionState) -> Any:
         if self._has_own_run:
@@ -120,7 +112,6 @@ class WorkflowRunner:
         run = self._engine.new_run(run_id, stream, session)
         if (around := stream.around) is not None:
             around.attach(run_id, run.put, lambda: run.at_work)
-            run.on_done = around.done
         live.add(run)
         try:
             return await self._engine.run(run, start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 from workflows.errors import WorkflowTimeoutError
@@ -22,6 +22,9 @@ from arriero.runtime.outside import Held
 from arriero.runtime.surroundings import Surroundings
 from arriero.types.errors import NotJSON, TaskTimedOut
 from arriero.types.jsonvalue import to_json_value
+
+if TYPE_CHECKING:
+    from arriero.runtime.children import Calls
 
 OnEvent = Callable[[dict[str, Any], str], None]
 
@@ -46,15 +49,19 @@ class RunStream:
         self._timed_out: WorkflowTimedOutEvent | None = None
         self._stop: tuple[StopEvent, dict[str, Any]] | None = None
 
+    @property
+    def calls(self) -> Calls | None:
+        """The children of the run, if it has any."""
+        return self.around.calls if self.around is not None else None
+
     def publish(self, event: Any, held: Held | None = None) -> None:
         """Take an event that the engine or a step published; ``held`` is the one from outside that it is about."""
-        if isinstance(event, ENDINGS):
-            self._note(event)
-            return
         try:
             if isinstance(event, InternalDispatchEvent):
                 if self.around is not None:
                     self.around.note(event, held)
+            elif isinstance(event, ENDINGS):
+                self._note(event)
             else:
                 self._pass_on(event)
         except Exception as error:  # noqa: BLE001  # the engine would only log it

@@ -69,6 +69,8 @@ class ItemRuns:
 
     def ended(self, run: Surroundings) -> None:
         self._runs.remove(run)
+        if not self._runs:
+            self.context.listen(_nobody)
 
     def arrive(self, arrival: Arrival) -> None:
         """An event came from outside."""
@@ -240,13 +242,14 @@ class Surroundings:
 
     def note(self, event: InternalDispatchEvent, held: Held | None) -> None:
         """The engine says how the run goes on; ``held`` is the event from outside that this is about."""
-        if isinstance(event, StepStateChanged):
+        kind = type(event)  # of a few, and asked for often: `isinstance` is slow with pydantic's classes
+        if kind is StepStateChanged:
             self._is_idle = False
             self.item.busy()
-        elif isinstance(event, WorkflowIdleEvent):
+        elif kind is WorkflowIdleEvent:
             self._is_idle = True
             self.item.rest()
-        elif isinstance(event, UnhandledEvent) and held is not None:
+        elif kind is UnhandledEvent and held is not None:
             self._given -= held.answers
             self.item.not_taken(held, self)
 
@@ -259,25 +262,24 @@ class Surroundings:
             return False
         return self._is_idle or calls.steps >= self._at_work()
 
-    def done(self, invocation: str) -> None:
-        """The engine will not do this piece of a step's work again."""
-        if self.calls is not None:
-            self.calls.done(invocation)
-
     def conclude(self) -> None:
         """The run has its result."""
         if not self.path:
             self.item.show_early()
 
-    async def end(self) -> None:
-        """Nothing that the run started is at work afterwards."""
+    def end(self) -> None:
+        """The run is over; nothing is given to it any more, and nothing refers to it in a ring."""
+        self._put = None
+        self._at_work = _unknown
         self.item.ended(self)
-        if self.calls is not None:
-            await self.calls.end()
 
 
 def leave(token: Any) -> None:
     _here.reset(token)
+
+
+def _nobody(_: Arrival) -> None:
+    """What comes after the end."""
 
 
 def _unknown() -> float:

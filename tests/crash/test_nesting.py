@@ -1,0 +1,51 @@
+"""Workers that are killed while a workflow waits for its child."""
+
+import pytest
+
+from arriero import AsyncLlamaDeployClient, AsyncSessionClient
+from tests.crash.parts import Parts, result_of
+from tests.harness import Core
+
+
+@pytest.fixture
+def core(lasting_core: Core) -> Core:
+    return lasting_core
+
+
+async def runs_again(session: AsyncSessionClient, task: str) -> None:
+    """Wait until the stream says that another run began."""
+    async for entry in session.follow(task):
+        if entry.kind == "restarted":
+            return
+
+
+async def test_a_parent_that_runs_again_finds_its_child_at_work(client: AsyncLlamaDeployClient, parts: Parts) -> None:
+    session = await client.create_session()
+    async with parts.worker() as child, parts.worker("Delegating", service="delegating") as first:
+        task = await parts.at_gate(session, "a", service="delegating")
+        visitor = await parts.gate.arrived("a")
+        async with parts.worker("Delegating", service="delegating") as second:
+            await first.kill()
+            await runs_again(session, task)
+            parts.gate.let(visitor)
+            assert await result_of(session, task) == "through a"
+            assert parts.done_outside() == [
+                ["delegated", str(first.pid)],
+                ["a", str(child.pid)],
+                ["delegated", str(second.pid)],
+            ]
+
+
+async def test_a_child_of_a_killed_worker_is_done_by_another_for_the_same_parent(
+    client: AsyncLlamaDeployClient, parts: Parts
+) -> None:
+    session = await client.create_session()
+    async with parts.worker("Delegating", service="delegating"), parts.worker() as first:
+        task = await parts.at_gate(session, "a", service="delegating")
+        await parts.gate.arrived("a")
+        async with parts.worker() as second:
+            await first.kill()
+            await parts.gate.open("a")
+            assert await result_of(session, task) == "through a"
+            assert [line[1] for line in parts.done_outside() if line[0] == "a"] == [str(first.pid), str(second.pid)]
+            assert [line[0] for line in parts.done_outside()].count("delegated") == 1
