@@ -9,6 +9,7 @@ from tools import reference
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+SETTING = re.compile(r"\b(?:CONTROL_PLANE|SIMPLE_MESSAGE_QUEUE|SIMPLE_ORCHESTRATOR)_[A-Z_]+[A-Z]\b")
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 
 
@@ -26,6 +27,12 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         new = {target for page in new for target in pages_linked(page)} - reached
     lost = [path for path in DOCUMENTS if path not in reached and "decisions" not in path.parts]
     assert [path for path in lost if path.name != "benchmarks.md"] == []  # written by `make bench`
+
+
+def test_every_setting_that_a_document_names_is_one() -> None:
+    known = set(SETTING.findall((ROOT / "docs/reference/settings.md").read_text(encoding="utf-8")))
+    named = {name: page for page in DOCUMENTS for name in SETTING.findall(page.read_text(encoding="utf-8"))}
+    assert {name: page.name for name, page in named.items() if name not in known} == {}
 
 
 def pages_linked(page: Path) -> list[Path]:

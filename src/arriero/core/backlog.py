@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -55,9 +54,11 @@ class Backlog:
             if by < 0:
                 self._left[service] = self._left.get(service, 0) - by
 
-    @contextmanager
-    def room(self, wanted: dict[str, int], most: Callable[[str], int | None]) -> Iterator[None]:
-        """Keep places for what is about to be committed; :class:`QueueFull` when a service has none left."""
+    def reserve(self, wanted: dict[str, int], most: Callable[[str], int | None]) -> None:
+        """Keep places for what is about to be committed; :class:`QueueFull` when a service has none left.
+
+        Whoever has them gives them back by :meth:`release` once it is committed, and then counts, or is not.
+        """
         for service, more in wanted.items():
             limit = most(service)
             if more > 0 and limit is not None:
@@ -66,13 +67,13 @@ class Backlog:
                     raise self._full(service, taken, limit)
         for service, more in wanted.items():
             self._coming[service] = self._coming.get(service, 0) + more
-        try:
-            yield
-        finally:
-            for service, more in wanted.items():
-                self._coming[service] -= more
-                if not self._coming[service]:
-                    del self._coming[service]
+
+    def release(self, wanted: dict[str, int]) -> None:
+        """What was about to be committed is, or was given up."""
+        for service, more in wanted.items():
+            self._coming[service] -= more
+            if not self._coming[service]:
+                del self._coming[service]
 
     async def recover(self, services: Iterable[str]) -> None:
         """Count what an earlier run left."""

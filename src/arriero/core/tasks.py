@@ -203,8 +203,11 @@ class Tasks:
         change = Change()
         await self._items.begin(change, task)
         change.put(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id), None)
-        with self._kernel.backlog.room(change.queued, self._services.max_queue):
+        self._kernel.backlog.reserve(change.queued, self._services.max_queue)
+        try:
             await self._kernel.apply(change, durable=durable)
+        finally:
+            self._kernel.backlog.release(change.queued)
         return task
 
     async def _ended(self, task_id: str) -> None:
