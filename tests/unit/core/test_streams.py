@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -232,6 +233,42 @@ async def test_a_store_that_is_closed_ends_the_streams(house: House) -> None:
     await settled()
     await house.store.aclose()
     assert await waiting is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whoever_comes_whenever_gets_what_follows_once_and_in_order(house: House, seed: int) -> None:
+    chance = random.Random(seed)
+    values = [b"%d " % n + b"x" * chance.choice([0, 5, 300, CHUNK // 3, 2 * CHUNK]) for n in range(150)]
+
+    async def visit(start: int) -> None:
+        """Read on behind that entry, leave, come back, until the end; a reader may be slow."""
+        after, text, expected = start, b"", b"".join(value + b";" for value in values[start:])
+        while text != expected:
+            reader = await house.read(after, silence=chance.choice([None, 0.001]))
+            for _ in range(chance.choice([1, 3, 1000])):
+                if (more := await reader.next()) is None:
+                    break
+                text += more
+                await asyncio.sleep(chance.choice([0, 0, 0, 0.001]))
+            reader.close()
+            assert expected.startswith(text)
+            after = reader.after
+            text = text[: sum(len(value) + 1 for value in values[start:after])]  # what was cut off comes again
+
+    visits = []
+    at = 0
+    while at < len(values):
+        count = chance.choice([1, 1, 2, 10])
+        await house.append(*values[at : at + count])
+        at = min(len(values), at + count)
+        if chance.random() < 0.3:
+            visits.append(asyncio.ensure_future(visit(chance.randrange(at + 1))))
+        for _ in range(chance.choice([0, 1, 20])):
+            await asyncio.sleep(0)
+    await house.append(end=True)
+    await asyncio.gather(*visits)
+    await settled()
+    assert (house.streams.open, house.streams.cache.size, house.store.watched) == (0, 0, 0)
 
 
 # Pages
