@@ -15,10 +15,11 @@ from arriero.types.tasks import TaskStatus
 class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of a task's stream.
 
-    ``kind`` is ``event`` (``type`` is the name of its class, ``data`` its fields, ``index`` counts the events from 0
-    where the control plane tells it, ``path`` names the services below the task where it arose), ``restarted`` (what
-    follows comes from another run of an item, after a lost worker or a failure) or ``end`` (with the task's ``status``
-    and, unless it completed, its ``error``). ``id`` is what a later reading goes on behind; ``at`` is in Unix seconds.
+    ``kind`` is ``event`` (``type`` is the name of its class, ``data`` its fields, ``path`` names the services below the
+    task where it arose, joined by slashes, and ``last`` marks the event that ended a run), ``restarted`` (what follows
+    comes from another run, after a lost worker) or ``end`` (with the task's ``status`` and, unless it completed, its
+    ``error``). ``id`` is what a later reading goes on behind; it is the number ``seq`` as text. ``at`` is in Unix
+    seconds.
     """
 
     id: str
@@ -26,10 +27,15 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     path: str = ""
     data: dict[str, Any] | None = None
-    index: int | None = None
+    last: bool = False
     status: TaskStatus | None = None
     error: ErrorInfo | None = None
     at: float = 0.0
+
+    @property
+    def seq(self) -> int:
+        """The number of the entry in the stream of its task, from 1."""
+        return int(self.id)
 
     @property
     def is_end(self) -> bool:
@@ -40,7 +46,7 @@ class _Told(msgspec.Struct):
     type: str = ""
     path: str = ""
     data: dict[str, Any] | None = None
-    index: int | None = None
+    last: bool = False
     status: TaskStatus | None = None
     error: ErrorInfo | None = None
     at: float = 0.0
@@ -72,7 +78,7 @@ def _read(entry: Entry, task_id: str) -> TaskEntry:
         type=told.type,
         path=told.path,
         data=told.data,
-        index=told.index,
+        last=told.last,
         status=told.status,
         error=told.error,
         at=told.at,

@@ -159,6 +159,8 @@ class Following:
 
 class _Event(msgspec.Struct):
     data: dict[str, Any]
+    path: str = ""
+    last: bool = False
 
 
 class _End(msgspec.Struct):
@@ -171,10 +173,14 @@ _read_end = msgspec.json.Decoder(_End).decode
 
 
 def event_data(entry: Entry, task_id: str) -> dict[str, Any] | None:
-    """The documented dict of an event; None for what is not an event. The end of a task without success raises."""
+    """The documented dict of an event; None for what is not an event, or ended the run of a service below the task.
+
+    The end of a task without success raises.
+    """
     try:
         if entry.kind == "event":
-            return _read_event(entry.data).data
+            event = _read_event(entry.data)
+            return None if event.path and event.last else event.data
         if entry.kind != "end":
             return None
         end = _read_end(entry.data)

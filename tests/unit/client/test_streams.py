@@ -166,6 +166,12 @@ def test_an_event_gives_its_documented_dict() -> None:
     assert event_data(Entry("1", "event", b'{"kind":"event","type":"P","data":{"n":1}}'), "T") == {"n": 1}
 
 
+@pytest.mark.parametrize(("path", "last", "shown"), [("", True, True), ("a/b", False, True), ("a/b", True, False)])
+def test_the_event_that_ended_the_run_of_a_service_below_is_left_out(path: str, last: bool, shown: bool) -> None:
+    text = json.dumps({"kind": "event", "path": path, "last": last, "data": {"n": 1}})
+    assert event_data(Entry("1", "event", text.encode()), "T") == ({"n": 1} if shown else None)
+
+
 @pytest.mark.parametrize(
     "entry",
     [
