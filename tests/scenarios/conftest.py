@@ -32,7 +32,13 @@ async def workers(core: Core) -> AsyncIterator[None]:
     }
     async with AsyncExitStack() as stack:
         workers = [Worker(f"{HERE}:{name}", service=service, core=core) for service, name in served.items()]
-        await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
+        turns = asyncio.Semaphore(3)  # a machine with few cores is not given all of them at once
+
+        async def enter(worker: Worker) -> None:
+            async with turns:
+                await stack.enter_async_context(worker)
+
+        await asyncio.gather(*map(enter, workers))
         yield
 
 
