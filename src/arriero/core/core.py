@@ -19,6 +19,7 @@ from arriero.core.kernel import Kernel
 from arriero.core.links import Links
 from arriero.core.listing import Listing
 from arriero.core.messages import Messages
+from arriero.core.offers import Offers
 from arriero.core.records import TaskRecord
 from arriero.core.retention import Retention
 from arriero.core.rings import Outbox, Rings
@@ -57,6 +58,7 @@ class Core:
         self.tasks = Tasks(self.kernel, self.services, self.items)
         self.streams = Streams(self.kernel)
         self.links = Links(self.kernel, self.services, self.items)
+        self.offers = Offers(self.kernel, self.links)
         self.holds = Holds(self.kernel, self.links)
         self.claims = Claims(self.kernel, self.links, self.items, self.holds)
         self.journals = Journals(self.kernel, self.links, self.holds)

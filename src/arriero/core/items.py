@@ -169,8 +169,10 @@ class Items:
             deadline_at=task.deadline_at,
         )
         self._kernel.values.item(change.ops, item)
-        await self._lanes.enter(change, item)
-        change.put(names.ITEMS, item.id, item, expect=0)
+        if await self._lanes.enter(change, item):
+            await self._kernel.on_order(change, task, item)
+        else:
+            change.put(names.ITEMS, item.id, item, expect=0)
 
     def _put_task(self, change: Change, task: TaskRecord, version: int) -> None:
         change.put(names.TASKS, task.id, self._kernel.values.task(change.ops, task), expect=version)

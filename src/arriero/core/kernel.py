@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
@@ -34,13 +34,19 @@ TICK = 2e-6
 
 
 class Change:
-    """One commit in the making, and what is to follow when it stands."""
+    """One commit in the making, and what is to follow when it stands.
+
+    ``before`` is done last of all before the commit, ``failed`` when it raised: what cannot be told then is whether a
+    commit whose caller was cancelled is done.
+    """
 
     def __init__(self) -> None:
         self.ops: list[Op] = []
         self.ready: list[tuple[str, str]] = []
         self.gone: list[tuple[str, str]] = []
+        self.before: list[Callable[[], None]] = []
         self.after: list[Callable[[], None]] = []
+        self.failed: list[Callable[[BaseException], None]] = []
         self.lanes: dict[str, records.Loaded[records.LaneRecord]] = {}
         #: By how many more items of each service are queued, whether ready, behind another, or awaiting a retry.
         self.queued: dict[str, int] = {}
@@ -78,9 +84,11 @@ class Change:
 
 
 class Kernel:
-    """The parts, held together. ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new
-    task with a deadline, ``on_outbox`` of each kept message, ``on_stop`` of each item that was ended from outside,
-    ``on_sweep`` of each item that has ended and had children, ``on_finished`` of each end of a task.
+    """The parts, held together. ``on_order`` puts each new item that may run into its change.
+
+    ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new task with a deadline, ``on_outbox``
+    of each kept message, ``on_stop`` of each item that was ended from outside, ``on_sweep`` of each item that has ended
+    and had children, ``on_finished`` of each end of a task.
     """
 
     def __init__(
@@ -107,6 +115,7 @@ class Kernel:
         self.backlog = Backlog(store, clock)
         self.values = Values(store, config.large_value)
         self._tick = 0.0
+        self.on_order: Callable[[Change, records.TaskRecord, records.ItemRecord], Awaitable[None]] = _no_order
         self.on_ready: Callable[[str, str], None] = _nobody
         self.on_claim: Callable[[str], None] = _nobody
         self.on_deadline: Callable[[records.TaskRecord], None] = _nobody
@@ -129,7 +138,14 @@ class Kernel:
 
     async def apply(self, change: Change, *, durable: bool = True) -> Committed:
         """Commit, then do what follows."""
-        committed = await self.store.commit(change.ops, durable=durable)
+        for step in change.before:
+            step()
+        try:
+            committed = await self.store.commit(change.ops, durable=durable)
+        except BaseException as error:
+            for undo in change.failed:
+                undo(error)
+            raise
         self.backlog.add(change.queued)
         for service, key in change.gone:
             self.ready.drop(service, key)
@@ -153,6 +169,10 @@ class Kernel:
                 await answer
         except Exception:  # a user's code: what it raises is not the message's
             logger.exception("the publish callback failed")
+
+
+async def _no_order(change: Change, task: records.TaskRecord, item: records.ItemRecord) -> None:
+    """Stands for who puts new items into a change."""
 
 
 def _nobody(*_: object) -> None:

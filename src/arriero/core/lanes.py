@@ -25,21 +25,20 @@ class Lanes:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
-    async def enter(self, change: Change, item: ItemRecord) -> None:
-        """Make the item ready, or put it behind those before it."""
+    async def enter(self, change: Change, item: ItemRecord) -> bool:
+        """Whether the item may run now; otherwise it is put behind those before it."""
         if item.parallel:
-            change.make_ready(item)
-            return
+            return True
         lane = await self._lane(change, item)
         if lane.record.head is None:
             lane.record.head = item.id
-            change.make_ready(item)
         else:
             lane.record.queued += 1
             item.place = lane.record.queued
             change.put(names.lane_queue(_key(item)), names.place(item.place), item.id)
             change.count(item.service, 1)
         change.put(names.LANES, _key(item), lane.record, expect=lane.version)
+        return not item.place
 
     async def leave(self, change: Change, item: ItemRecord) -> None:
         """The item has ended: the next one of its lane becomes ready.

@@ -27,7 +27,8 @@ class Link:
     ``held`` maps items to claim tokens, ``lost`` those that went with a lease, ``numbers`` counts the events taken of
     each. ``free`` slots are those that wait for a ring: they asked for work, and there was none. ``alone`` is the item
     that runs alone on the worker, ``solo`` the ready key of one that is to, when the others have ended; ``claiming``
-    counts the claims under way. A ``lapsed`` link was not heard of for a lease.
+    counts the claims under way. One that ``takes`` is granted items unasked. A ``lapsed`` one was not heard of for a
+    lease.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class Link:
         "service",
         "slots",
         "solo",
+        "takes",
         "worker_id",
     )
 
@@ -56,6 +58,7 @@ class Link:
         self.free = hello.free
         self.local = local
         self.push: Callable[[Push], None] = _nobody
+        self.takes = False
         self.held: dict[str, str] = dict(hello.held)
         self.lost: dict[str, str] = {}
         self.numbers: dict[str, int] = {}
@@ -103,6 +106,7 @@ class Links:
             raise
         link.held = {item_id: token for item_id, token in link.held.items() if item_id in kept}
         link.push = push
+        link.takes = hello.takes
         if link.held:
             self._start_lease(link)
         for item_id in link.held:
@@ -141,6 +145,11 @@ class Links:
     def idle(self, service: str, besides: Link | None = None) -> bool:
         """Whether a connected worker of the service, besides that one, has a slot that an item could take now."""
         return any(link.is_idle for link in self._by_service.get(service, ()) if link is not besides)
+
+    def taker(self, service: str) -> Link | None:
+        """The worker with the most idle slots of those that take an item unasked; None when there is none."""
+        takers = [link for link in self._by_service.get(service, ()) if link.takes and link.is_idle and not link.solo]
+        return max(takers, key=lambda link: link.free, default=None)
 
     def has_links(self, service: str) -> bool:
         """Whether any worker of the service is connected."""

@@ -81,6 +81,11 @@ class ReadyIndex:
         window = self._windows.get(service)
         return window.oldest() if window else None
 
+    def is_clear(self, service: str) -> bool:
+        """Whether it is known that nothing is ready."""
+        window = self._windows.get(service)
+        return window is not None and not window.known and not window.more
+
     def count(self, service: str) -> int:
         window = self._windows.get(service)
         return len(window.known) if window else 0

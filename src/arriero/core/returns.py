@@ -32,9 +32,9 @@ class Returns:
             after = page[-1].key
         return kept
 
-    def soon(self, item_id: str, token: str) -> None:
+    def soon(self, item_id: str, token: str, delay: float = 0.0) -> None:
         """Queue an item again that was granted to nobody who is there."""
-        self._kernel.agenda.after(0.0, "return", item_id, lambda: self.of_token(item_id, token, lost=False))
+        self._kernel.agenda.after(delay, "return", item_id, lambda: self.of_token(item_id, token, lost=False))
 
     async def of_token(self, item_id: str, token: str, *, lost: bool) -> None:
         """Queue the item again if this is still its token."""

@@ -203,11 +203,12 @@ class Tasks:
         change = Change()
         await self._items.begin(change, task)
         change.put(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id), None)
-        self._kernel.backlog.reserve(change.queued, self._services.max_queue)
+        wanted = dict(change.queued)
+        self._kernel.backlog.reserve(wanted, self._services.max_queue)
         try:
             await self._kernel.apply(change, durable=durable)
         finally:
-            self._kernel.backlog.release(change.queued)
+            self._kernel.backlog.release(wanted)
         return task
 
     async def _ended(self, task_id: str) -> None:

@@ -35,6 +35,7 @@ from arriero.types.link import (
     Emit,
     Event,
     Grant,
+    Granted,
     Hello,
     Journal,
     OnOpen,
@@ -242,7 +243,7 @@ class WebSocketLink:
             raise ProtocolError(f"the control plane at {self.url} sent what is no frame: {error}") from error
 
     def _take(self, frame: CoreFrame) -> None:
-        if isinstance(frame, Stop | Deliver):
+        if isinstance(frame, Stop | Deliver | Granted):
             self._on_push(frame)
         elif isinstance(frame, Answer):
             answer = self._answers.get(frame.request)

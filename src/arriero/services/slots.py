@@ -23,6 +23,16 @@ class Slots:
         return 0 if self._wanted else max(0, self.count - self.used - self.asked)
 
     @property
+    def room(self) -> int:
+        """Slots in which nothing runs, those included that a claim has asked for."""
+        return max(0, self.count - self.used)
+
+    @property
+    def vacant(self) -> bool:
+        """Whether what came unasked may begin: nothing runs in some slot, and no item that waited wants it."""
+        return not self._wanted and self.used < self.count
+
+    @property
     def full(self) -> bool:
         return self.used >= self.count
 

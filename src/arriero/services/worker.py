@@ -20,7 +20,7 @@ from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, InternalError,
 from arriero.types.handling import Handled, Handler
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
-from arriero.types.link import LARGEST_EVENT, ControlPlaneLink, Grant, Hello, Push, Report, Stop, Welcome
+from arriero.types.link import LARGEST_EVENT, ControlPlaneLink, Grant, Granted, Hello, Push, Report, Stop, Welcome
 
 logger = logging.getLogger("arriero.services")
 
@@ -175,19 +175,22 @@ class Worker:
     def _begin(self, grants: list[Grant], asked: int) -> None:
         """Start what was granted for so many slots.
 
-        What ended before it arrived is not begun, and a worker that drains gives it back.
+        What ended before it arrived is not begun. A worker that drains gives it back, and so does one whose slots were
+        filled meanwhile by what came unasked.
         """
         wanted = [grant for grant in grants if grant.token not in self._revoked]
-        self._slots.answered(asked, len(wanted) if self._running else 0)
+        room = self._slots.room if self._running else 0
+        wanted, surplus = wanted[:room], wanted[room:]
+        self._slots.answered(asked, len(wanted))
         if not self._slots.asked:
             self._revoked.clear()
-        if not self._running and wanted:
-            self._start(self._link.release({grant.item_id: grant.token for grant in wanted}))
-        elif wanted:
-            for grant in wanted:
-                self._begin_one(grant)
+        for grant in wanted:
+            self._begin_one(grant)
+        if wanted:
             self._lease.busy(holds_items=True)
-        if len(wanted) < len(grants):
+        if surplus:
+            self._start(self._give_back(surplus))
+        elif len(wanted) < len(grants):
             self._start(self._claim())
 
     def _begin_one(self, grant: Grant) -> None:
@@ -299,6 +302,9 @@ class Worker:
         if isinstance(push, Stop):
             self._stop(push)
             return
+        if isinstance(push, Granted):
+            self._given(push.grants)
+            return
         run = self._runs.get(push.item_id)
         if run is None or run.grant.token != push.token:
             return
@@ -314,6 +320,21 @@ class Worker:
         await run.regain()
         run.idle = run.waking = False
         run.deliver()
+
+    def _given(self, grants: list[Grant]) -> None:
+        """What came unasked begins where nothing runs. A claim under way for that slot may well be for nothing."""
+        for grant in grants:
+            if self._running and self._slots.vacant:
+                self._slots.seize()
+                self._begin_one(grant)
+                self._lease.busy(holds_items=True)
+            else:
+                self._start(self._give_back([grant]))
+
+    async def _give_back(self, grants: list[Grant]) -> None:
+        """There is no slot for these. Asking for all that are free then tells the control plane how many they are."""
+        await self._link.release({grant.item_id: grant.token for grant in grants})
+        await self._claim()
 
     def _stop(self, stop: Stop) -> None:
         """The item ended elsewhere: its slot is free at once, whatever the handler does.
@@ -357,6 +378,7 @@ class Worker:
             port=options.port,
             parallel=options.parallel,
             max_queue=options.max_queue,
+            takes=True,
             held=dict(self._held),
             accepts=self._handler.accepts,
         )

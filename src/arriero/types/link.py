@@ -93,7 +93,8 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
 
     ``parallel`` says that items of one session need no order; ``max_queue`` is how many items may be queued at most.
     ``accepts`` lists the events that its handler takes from outside, each by every name it goes by, with whether it is
-    an answer (to an event that asks).
+    an answer (to an event that asks). ``takes``: it may be granted items that it did not
+    ask for, one for each free slot.
     """
 
     worker_id: str
@@ -105,6 +106,7 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     port: int | None = None
     parallel: bool = False
     max_queue: int | None = None
+    takes: bool = False
     held: dict[str, str] = {}
     accepts: dict[str, bool] = {}
 
@@ -229,6 +231,12 @@ class Deliver(msgspec.Struct, kw_only=True, tag="deliver"):
     arrivals: list[Arrival]
 
 
+class Granted(msgspec.Struct, kw_only=True, tag="granted"):
+    """Items that the worker did not ask for; what it has no slot for, it releases at once."""
+
+    grants: list[Grant]
+
+
 class Stop(msgspec.Struct, kw_only=True, omit_defaults=True, tag="stop"):
     """Stop working on an item: its token is no longer good. ``reason``: ``fenced``, ``cancelled``, ``timed_out`` ..."""
 
@@ -244,7 +252,7 @@ SPLIT = 16 * 1024 * 1024
 LARGEST_MESSAGE = 256 * 1024 * 1024
 
 WorkerFrame = Hello | Report | Claim | Emit | Call | Journal | Wait | Release | Bye
-CoreFrame = Welcome | Answer | Stop | Deliver
+CoreFrame = Welcome | Answer | Stop | Deliver | Granted
 
 #: A WebSocket message holds a JSON list of frames.
 encode_frames = msgspec.json.Encoder().encode
@@ -315,7 +323,7 @@ class ControlPlaneLink(Protocol):
 
 OnOpen = Callable[[Welcome], None]
 #: What the control plane sends without being asked.
-Push = Stop | Deliver
+Push = Stop | Deliver | Granted
 
 
 def to_json(value: Any) -> msgspec.Raw:

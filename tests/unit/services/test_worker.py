@@ -22,7 +22,7 @@ from arriero.types.errors import (
 )
 from arriero.types.handling import Handled, HandlerContext
 from arriero.types.ids import generate_token
-from arriero.types.link import Event, Grant, Hello, OnOpen, Report, Stop, Welcome
+from arriero.types.link import Event, Grant, Granted, Hello, OnOpen, Push, Report, Stop, Welcome
 from arriero.types.messages import QueueMessage
 
 RING = QueueMessage(type="work")
@@ -52,8 +52,8 @@ class HandLink:
         self.released: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self.stop: Callable[[Stop], None]
 
-    async def open(self, hello: Callable[[], Hello], on_stop: Callable[[Stop], None], on_open: OnOpen) -> None:
-        self.hello, self.stop, self.reopen = hello, on_stop, on_open
+    async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
+        self.hello, self.stop, self.push, self.reopen = hello, on_push, on_push, on_open
         on_open(Welcome(link_id="l", lease=100.0, renew_every=100.0))
 
     async def claim(self, free: int) -> list[Grant]:
@@ -88,6 +88,7 @@ class Doing:
         self.begun: asyncio.Queue[tuple[HandlerContext, asyncio.Future[Any]]] = asyncio.Queue()
         self.cancelled: asyncio.Queue[str] = asyncio.Queue()
         self.heeds = True
+        self.accepts: dict[str, bool] = {}
 
     async def handle(self, context: HandlerContext) -> Handled:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -216,6 +217,61 @@ async def test_what_is_granted_to_a_worker_that_drains_is_given_back() -> None:
         done.set_result(1)
         (await scene.link.reports.get()).give()
         await draining
+
+
+async def test_what_comes_unasked_begins_at_once_where_there_is_a_slot() -> None:
+    async with at_work(slots=2) as scene:
+        assert scene.link.hello().takes
+        (await scene.link.claims.get()).give()
+        given = grant("given")
+        scene.link.push(Granted(grants=[given]))
+        context, done = await scene.begun()
+        assert context.grant is given
+        assert (scene.link.hello().free, scene.link.hello().held) == (1, {"given": given.token})
+        done.set_result(1)
+        assert (await scene.link.reports.get()).what.token == given.token
+
+
+async def test_what_comes_unasked_to_a_full_worker_is_given_back() -> None:
+    async with at_work() as scene:
+        [done] = await scene.begin(grant())
+        late = grant("late")
+        scene.link.push(Granted(grants=[late]))
+        assert await scene.link.released.get() == {"late": late.token}
+        assert scene.link.claims.empty()
+        assert scene.worker.outstanding == 1
+        done.set_result(1)
+        assert (await scene.link.reports.get()).what.free == 1
+
+
+async def test_what_is_claimed_for_a_slot_that_was_filled_unasked_is_given_back() -> None:
+    async with at_work(slots=2) as scene:
+        claim = await scene.link.claims.get()
+        scene.link.push(Granted(grants=[grant("given")]))
+        [(_, done)] = [await scene.begun()]
+        fits, late = grant("fits"), grant("late")
+        claim.give(fits, late)
+        assert (await scene.begun())[0].grant is fits
+        assert await scene.link.released.get() == {"late": late.token}
+        assert (scene.worker.outstanding, scene.link.hello().free) == (2, 0)
+        done.set_result(1)
+        assert (await scene.link.reports.get()).what.free == 1
+
+
+@pytest.mark.parametrize("drains", [False, True])
+async def test_what_comes_unasked_to_a_worker_that_takes_nothing_is_given_back(drains: bool) -> None:
+    async with at_work() as scene:
+        (await scene.link.claims.get()).give()
+        if drains:
+            await scene.worker.drain(30)
+        else:
+            scene.worker.running = False
+        late = grant("late")
+        scene.link.push(Granted(grants=[late]))
+        assert await scene.link.released.get() == {"late": late.token}
+        assert (scene.worker.outstanding, scene.link.claims.empty()) == (0, True)
+        scene.worker.running = True
+        assert (await scene.link.claims.get()).what == 1
 
 
 async def test_a_drain_that_takes_too_long_ends_nevertheless() -> None:
