@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from pydantic import BaseModel, SecretStr
 
 from arriero import (
     ControlPlaneConfig,
@@ -104,6 +105,26 @@ async def test_the_queue_config_holds_no_credentials(tmp_path: Path) -> None:
         status, shown = await http.get("/queue_config")
     assert status == 200
     assert has_shape(shown["SimpleMessageQueueConfig"], shapes.SIMPLE_QUEUE)["port"] == queue.as_config().port
+    assert "hush" not in str(shown)
+
+
+async def test_the_queue_config_shows_addresses_without_their_passwords(tmp_path: Path) -> None:
+    class BrokerConfig(BaseModel):
+        url: str = "amqp://user:hush@broker.example:5672/vhost?x=1"
+        servers: list[str] = ["nats://hush@one.example:4222", "nats://:hu@sh@two.example:4222"]
+        more: dict[str, str] = {"replica": "redis://:hush@three.example/0"}
+        password: SecretStr = SecretStr("hush")
+
+    class Broker(SimpleMessageQueue):
+        def as_config(self) -> Any:
+            return BrokerConfig()
+
+    async with control_plane(tmp_path, queue=Broker()) as plane, Http(plane.url) as http:
+        status, shown = await http.get("/queue_config")
+    assert status == 200
+    assert shown["BrokerConfig"]["url"] == "amqp://broker.example:5672/vhost?x=1"
+    assert shown["BrokerConfig"]["servers"] == ["nats://one.example:4222", "nats://two.example:4222"]
+    assert shown["BrokerConfig"]["more"] == {"replica": "redis://three.example/0"}
     assert "hush" not in str(shown)
 
 

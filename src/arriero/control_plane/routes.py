@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -217,7 +218,21 @@ NOTHING_MORE: dict[int | str, dict[str, Any]] = {204: {"description": "Everythin
 
 def shown(config: BaseModel) -> dict[str, Any]:
     """A configuration under the name of its class, without what may hold credentials: each part has those itself."""
-    return {type(config).__name__: config.model_dump(mode="json", exclude={"client_kwargs"})}
+    dumped = config.model_dump(mode="json", exclude={"client_kwargs"})
+    return {type(config).__name__: {name: _without_credentials(value) for name, value in dumped.items()}}
+
+
+def _without_credentials(value: Any) -> Any:
+    """Addresses without the user and password that they may hold, at any depth."""
+    match value:
+        case str():
+            return re.sub(r"//[^/?#\s]*@", "//", value)
+        case list():
+            return [_without_credentials(item) for item in value]
+        case dict():
+            return {name: _without_credentials(item) for name, item in value.items()}
+        case _:
+            return value
 
 
 async def _task(core: Core, session_id: str, task_id: str) -> dict[str, Any]:

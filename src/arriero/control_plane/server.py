@@ -17,7 +17,7 @@ from arriero.message_queues.base import MessageQueue, PublishCallback, StartCons
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
 from arriero.state_stores import StateStore, open_store
 from arriero.types.access import Access, core_tokens
-from arriero.types.credentials import token_file
+from arriero.types.credentials import served_here, token_file
 from arriero.types.errors import ArrieroError, ConfigurationError, InvalidInput, Unavailable
 from arriero.types.guard import READING, Guard
 from arriero.types.ids import generate_id
@@ -146,7 +146,8 @@ class ControlPlaneServer:
                 self.started.set()
                 self._tell(server.url)
                 try:
-                    await asyncio.get_running_loop().create_future()
+                    with served_here(self.url, tokens.own):
+                        await asyncio.get_running_loop().create_future()
                 finally:
                     self.core.kernel.waits.end()
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +33,9 @@ class CredentialSettings(BaseSettings):
     )
 
     def authorization(self, url: str) -> str | None:
-        """The ``Authorization`` for that address: the token given or, for this machine, the one of the local file.
+        """The ``Authorization`` for that address.
+
+        It is the token given, else what a server within this process takes, else that of this machine's local file.
 
         Errors: ``ConfigurationError``.
         """
@@ -40,6 +44,8 @@ class CredentialSettings(BaseSettings):
             return None  # the address brings credentials of its own
         if self.token is not None:
             return f"Bearer {checked(self.token.get_secret_value().strip(), 'the token to send (ARRIERO_TOKEN)')}"
+        if (own := _served_here.get(_door(url))) is not None:
+            return f"Bearer {own}"
         path = local_file()
         if path is None or not is_loopback(place.hostname or "") or not _is_ours(path):
             return None
@@ -50,6 +56,27 @@ class CredentialSettings(BaseSettings):
 def credentials() -> CredentialSettings:
     """Those of this process's environment, read once."""
     return CredentialSettings()
+
+
+_served_here: dict[tuple[str, int | None], str] = {}
+
+
+@contextmanager
+def served_here(url: str, token: str | None) -> Iterator[None]:
+    """Callers of this process send this token to that address meanwhile, unless they are given another."""
+    if token is not None:
+        _served_here[_door(url)] = token
+    try:
+        yield
+    finally:
+        if token is not None and _served_here.get(_door(url)) == token:
+            del _served_here[_door(url)]
+
+
+def _door(url: str) -> tuple[str, int | None]:
+    place = urlsplit(url)
+    host = place.hostname or ""
+    return ("localhost" if is_loopback(host) else host), place.port
 
 
 def token_file(state_store_uri: str | None) -> Path | None:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from hashlib import sha256
 from hmac import compare_digest
 from pathlib import Path
+from secrets import token_urlsafe
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -71,10 +72,15 @@ class Tokens:
         self._scopes: dict[bytes, Scope] = {}
         self._remembered: dict[bytes, Scope] = {}
         self._local = local
+        #: For callers of the same process, who need none of their own; None where no token is needed.
+        self.own: str | None = None
         for scope, token in pairs:
             digest = _digest(token.encode())
             if self._scopes.setdefault(digest, scope) != scope:
                 raise ConfigurationError("one token is given two scopes; a wider scope includes the others")
+        if self._scopes:
+            self.own = token_urlsafe(32)
+            self._scopes[_digest(self.own.encode())] = Scope.DEPLOY
 
     def __bool__(self) -> bool:
         """Whether a token is needed."""

@@ -13,6 +13,7 @@ from arriero.message_queues.simple.config import SimpleMessageQueueConfig
 from arriero.message_queues.simple.frames import OVERHEAD
 from arriero.message_queues.simple.pushing import Pushers
 from arriero.types.access import Access, part_tokens
+from arriero.types.credentials import served_here
 from arriero.types.errors import AlreadyInUse, ConfigurationError
 from arriero.types.guard import Guard, deploy_alone
 from arriero.types.serving import AsgiServer, BodyLimit, bind
@@ -43,6 +44,7 @@ class SimpleMessageQueueServer:
         self.config = config or SimpleMessageQueueConfig()
         self.queue = queue or MemoryMessageQueue(limits=self.config.limits)
         self._tokens = tokens
+        self._takes = Tokens()
         self._pushers = Pushers(self.queue, self.config.push_hosts)
         self._server: AsgiServer | None = None
         self._failure: BaseException | None = None
@@ -81,7 +83,8 @@ class SimpleMessageQueueServer:
         finally:
             self._decided.set()
         try:
-            await server.serve()
+            with served_here(self.as_config().base_url, self._takes.own):
+                await server.serve()
         finally:
             self._server = None
             self._decided.clear()
@@ -90,7 +93,7 @@ class SimpleMessageQueueServer:
         if self.port is None:
             raise ConfigurationError("There is no port to listen on: set port or internal_port.")
         limit = self.config.max_message + OVERHEAD
-        tokens = part_tokens() if self._tokens is None else self._tokens
+        tokens = self._takes = part_tokens() if self._tokens is None else self._tokens
         host = self.config.internal_host or self.config.host
         sock = bind(host, self.port, tokens=tokens.configured)
         return AsgiServer(
