@@ -1,6 +1,7 @@
-"""Workers that are killed while a workflow waits for its child."""
+"""Workers that are killed while a workflow waits for its child, or has had an answer."""
 
 import pytest
+from workflows.events import HumanResponseEvent
 
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient
 from tests.crash.parts import Parts, result_of
@@ -49,3 +50,23 @@ async def test_a_child_of_a_killed_worker_is_done_by_another_for_the_same_parent
             assert await result_of(session, task) == "through a"
             assert [line[1] for line in parts.done_outside() if line[0] == "a"] == [str(first.pid), str(second.pid)]
             assert [line[0] for line in parts.done_outside()].count("delegated") == 1
+
+
+async def test_an_answer_reaches_the_run_that_follows_a_killed_worker(
+    client: AsyncLlamaDeployClient, parts: Parts
+) -> None:
+    session = await client.create_session()
+    async with parts.worker("Asking", service="asking") as first:
+        task = await session.run_nowait("asking", port=parts.gate.port, name="a")
+        async for entry in session.follow(task):
+            if entry.type == "InputRequiredEvent":
+                break
+        await session.send_event("asking", task, HumanResponseEvent(response="well"))  # type: ignore[call-arg]  # events take any
+        await parts.gate.arrived("a")
+        await first.kill()
+        async with parts.worker("Asking", service="asking"):
+            await parts.gate.open("a")
+            assert await result_of(session, task) == "well"
+    assert [word for word, _ in parts.done_outside()] == ["answered", "answered"]
+    told = [entry.type async for entry in session.follow(task) if entry.kind == "event"]
+    assert "UnhandledEvent" not in told

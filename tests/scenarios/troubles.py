@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows import Context, Workflow, step
-from workflows.events import Event, StartEvent, StopEvent
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 from tests.scenarios.gate import pass_gate
 
@@ -91,6 +91,18 @@ class Delegating(Workflow):
     async def delegate(self, ev: StartEvent, work: Workflow) -> StopEvent:
         effect("delegated")
         return StopEvent(result=await work.run(**ev.to_dict()))
+
+
+class Asking(Workflow):
+    """Asks, and stands at a gate once it has its answer."""
+
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        question = InputRequiredEvent(prefix="well?")  # type: ignore[call-arg]  # events take any
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=question)
+        effect("answered")
+        await pass_gate(ev.port, ev.name)
+        return StopEvent(result=answer.response)
 
 
 class Deeds:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from arriero.services.handlers import WorkflowHandler
-from arriero.types.errors import UnknownService
+from arriero.types.errors import PayloadTooLarge, UnknownService
 from arriero.types.handling import Handled
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
@@ -35,6 +35,7 @@ class Desk:
         self.events: list[Event] = []
         self.calls: list[tuple[str, dict[str, Any], str, bool]] = []
         self.under_way = 0
+        self.largest = 1024 * 1024
         self._emitted = asyncio.Event()
         self.ended: list[str] = []
         self.idled: asyncio.Queue[list[str]] = asyncio.Queue()
@@ -76,6 +77,8 @@ class Desk:
         self, data: dict[str, Any], type: str = "", *, last: bool = False, path: str = "", asks: bool = False
     ) -> None:
         text = msgspec.Raw(encode_json(data, f"event {type}"))
+        if not last and len(bytes(text)) > self.largest:
+            raise PayloadTooLarge(f"event {type} is too large")
         self._emitted.set()
         self.events.append(Event(number=len(self.events), data=text, type=type, path=path, asks=asks, last=last))
 

@@ -72,6 +72,18 @@ class Mirrored(mirrored.Workflow):
         return StopEvent(result=await double.run(value=ev.value) if double is not None else None)
 
 
+def core_step(*args: Any, **kwargs: Any) -> Any:
+    """The engine's step as `llama_index.core.workflow` passes it on."""
+    kwargs.pop("pass_context", None)
+    return engine_step(*args, **kwargs)
+
+
+class OfCore(workflows.Workflow):
+    @core_step(pass_context=True)
+    async def only(self, ctx: Context, ev: StartEvent, double: "Double") -> StopEvent:
+        return StopEvent(result=await double.run(value=ev.value))
+
+
 class Marked(workflows.Workflow):
     @engine_step
     async def only(self, ev: StartEvent, double: Annotated[Double, arriero.Nested()]) -> StopEvent:
@@ -99,7 +111,7 @@ class Named(workflows.Workflow):
         return StopEvent(result=await it.run(value=ev.value))
 
 
-FORMS = [Outer, ByText, Plain, Mirrored, Marked, EngineStepOnOurs, Free, Named]
+FORMS = [Outer, ByText, Plain, Mirrored, OfCore, Marked, EngineStepOnOurs, Free, Named]
 
 
 def bind(outer: workflows.Workflow, **named: workflows.Workflow) -> None:
@@ -137,6 +149,19 @@ async def test_while_no_service_has_that_name_the_bound_workflow_runs(form: type
     assert (await desk.handle(WorkflowHandler(outer))).value == 42
     assert desk.seen == [("double", "Note"), ("double", "StopEvent"), ("", "StopEvent")]
     assert [event.last for event in desk.events] == [False, False, True]
+
+
+async def test_a_result_too_large_for_an_event_still_reaches_its_caller_in_the_same_process() -> None:
+    class Caller(Asking):
+        async def body(self, double: Any) -> Any:
+            return len(await double.run(value="x" * 1000))
+
+    outer = Caller()
+    outer.add_workflows(double=Double())
+    desk = Desk()
+    desk.largest = 1500
+    assert (await desk.handle(WorkflowHandler(outer))).value == 2000
+    assert desk.seen[-2:] == [("double", "StopEvent"), ("", "StopEvent")]
 
 
 async def test_it_is_decided_at_each_call() -> None:
@@ -434,6 +459,21 @@ async def test_the_scope_of_a_call_is_the_same_in_every_run_of_the_same_work() -
     assert scopes[0] == scopes[1]
     assert scopes[0].startswith("only:")
     assert "None" not in scopes[0]
+
+
+async def test_what_a_step_runs_by_itself_has_children_of_its_own() -> None:
+    """The works of two runs have the same names with the engine; their calls are not the same for that."""
+
+    class Runs(Asking):
+        async def body(self, double: Any) -> Any:
+            plain = Plain()
+            return [await plain.run(value=2), await plain.run(value=2), await double.run(value=2)]
+
+    desk = Desk({"double": doubled})
+    handler = WorkflowHandler(Runs())
+    WorkflowHandler(Plain())  # has the steps of its class supplied
+    assert (await desk.handle(handler)).value == [4, 4, 4]
+    assert len({scope for *_, scope, _ in desk.calls}) == 3
 
 
 class Never:
