@@ -12,6 +12,7 @@ import pytest
 from arriero import AsyncLlamaDeployClient, ControlPlaneServer, FunctionService, WorkflowService
 from arriero.state_stores.base import Committed, Drop, Op
 from arriero.types.errors import QueueFull
+from tests.harness import Core
 from tests.scenarios.flows import Greeting, double
 from tests.scenarios.shapes import refused
 from tests.scenarios.system import Http, at_work, control_plane, task
@@ -138,3 +139,16 @@ def removal(server: ControlPlaneServer, monkeypatch: pytest.MonkeyPatch) -> asyn
 
     monkeypatch.setattr(server.core.kernel.store, "commit", noted)
     return removed
+
+
+async def test_after_a_kill_the_queue_is_as_full_as_before(tmp_path: Path) -> None:
+    state, full = f"sqlite:///{tmp_path}/state.db", {"CONTROL_PLANE_MAX_QUEUE": "3"}
+    async with Core(state=state, env=full) as core, Http(core.url) as http:
+        await http.post("/services/register", KNOWN)
+        session = await session_of(http)
+        await fill(http, session, 3)
+        await core.kill()
+        await core.restart()
+        refused(await http.post(f"/sessions/{session}/tasks", task("double")), 429, "queue_full", "limit is 3")
+        assert await http.post(f"/sessions/{session}/delete") == (200, None)
+        await fill(http, await session_of(http), 3)

@@ -69,7 +69,7 @@ class Core:
         self.messages = Messages(self.kernel, self.sessions, self.tasks, self.items)
         self.rings = Rings(self.kernel, self.links, self.services)
         self.outbox = Outbox(self.kernel)
-        self.retention = Retention(self.kernel)
+        self.retention = Retention(self.kernel, self.children)
         self.started = False
 
     async def start(self) -> Self:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 
 from arriero.core import names, records
+from arriero.core.children import Children
+from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
 from arriero.core.removal import Removal
 from arriero.state_stores.base import Document
@@ -23,8 +25,9 @@ class Retention:
     nothing is done, until a task ends.
     """
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, children: Children) -> None:
         self._kernel = kernel
+        self._children = children
         self._keep = kernel.config.keep_finished_for
         self._removal = Removal(kernel)
         self._waits = False
@@ -78,5 +81,7 @@ class Retention:
             logger.exception("task %s is kept beyond its time", task_id)
             return
         if loaded is not None and loaded.record.ended:
+            for item_id in item_ids(loaded.record):  # what is below it may still be about to end
+                await self._children.settle(item_id)
             change.expect(names.TASKS, task_id, loaded.version)
             await self._removal.forget(change, loaded.record)
