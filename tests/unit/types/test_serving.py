@@ -175,3 +175,8 @@ async def test_a_body_beyond_the_limit_is_answered_413_whatever_the_application_
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"10 bytes" in answer
         assert b"500" not in answer
+
+
+def test_with_tokens_any_address_may_be_bound() -> None:
+    with closing(bind("0.0.0.0", 0, tokens=True)) as sock:  # noqa: S104  # what is tested
+        assert sock.getsockname()[1]
