@@ -30,6 +30,12 @@ SETTINGS = """
 A setting is given to its class, or by the environment under the name in the second column; what is given to the class
 wins. Durations are in seconds and sizes in bytes.
 """
+CLIENTS = """
+Every method is a coroutine, or gives an asynchronous generator, where its client is asynchronous. The synchronous
+clients have the same methods with the same arguments: `LlamaDeployClient` and `SessionClient`, and everything under
+`Client().sync`. `aclose` is `close` there. How they are used is told in
+[use the clients](../how-to/use-the-clients.md).
+"""
 ERRORS = """
 All errors are classes of one tree in `arriero.types.errors`. Over HTTP and in a task's result they are JSON: `code`
 (stable, for programs), `type` (the class that was raised), `message` (for people), `retryable`, `retry_after` and
@@ -50,7 +56,12 @@ def main() -> int:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    makers: dict[str, Callable[[], Iterator[str]]] = {"http": http, "settings": settings, "errors": errors}
+    makers: dict[str, Callable[[], Iterator[str]]] = {
+        "http": http,
+        "clients": clients,
+        "settings": settings,
+        "errors": errors,
+    }
     for name, maker in makers.items():
         lines = list(maker())
         yield FOLDER / f"{name}.md", "\n".join([lines[0], "", NOTE, *lines[1:]]) + "\n"
@@ -93,6 +104,46 @@ def routes_of(description: dict[str, Any]) -> Iterator[tuple[str, str]]:
             query = "?" + "&".join(f"{name}=" for name in queries) if queries else ""
             does = facts.get("description") or facts.get("summary", "") + "."
             yield f"`{method.upper()} {path}{query}`", cell(does)
+
+
+def clients() -> Iterator[str]:
+    from arriero.client import AsyncLlamaDeployClient, AsyncSessionClient, Client, TaskEntry
+    from arriero.client.sdk import Service, ServiceCollection, SessionCollection
+
+    yield from ["# Clients", "", *CLIENTS.strip().splitlines()]
+    told = {
+        "AsyncLlamaDeployClient": AsyncLlamaDeployClient,
+        "AsyncSessionClient, and the sessions of Client": AsyncSessionClient,
+        "Client": Client,
+        "Client.core.sessions": SessionCollection,
+        "Client.core.services": ServiceCollection,
+        "What Client.core.services gives": Service,
+        "What follow gives": TaskEntry,
+    }
+    for title, cls in told.items():
+        yield from ["", f"## {title}", "", cell(inspect.getdoc(cls) or ""), ""]
+        yield from ["| | |", "|---|---|"]
+        yield from (f"| `{call}` | {does} |" for call, does in members_of(cls))
+
+
+def members_of(cls: type[Any]) -> Iterator[tuple[str, str]]:
+    """The public methods and properties that its classes of ours define, with their arguments."""
+    seen: set[str] = set()
+    for owner in reversed([each for each in cls.__mro__ if each.__module__.startswith("arriero.")]):
+        for name, member in vars(owner).items():
+            function = member.fget if isinstance(member, property) else member
+            if name.startswith("_") or name in seen or not inspect.isfunction(function):
+                continue
+            if not function.__module__.startswith("arriero."):
+                continue
+            seen.add(name)
+            yield name + ("" if isinstance(member, property) else arguments_of(function)), cell(function.__doc__ or "")
+
+
+def arguments_of(function: Callable[..., Any]) -> str:
+    given = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "self"]
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in given]
+    return str(inspect.Signature(bare)).replace("Ellipsis", "...")
 
 
 def settings() -> Iterator[str]:

@@ -52,6 +52,10 @@ class Face:
         found = self.client.core.sessions.list() if self.is_sdk else self.client.list_sessions()
         return [session.session_id for session in await result(found)]
 
+    async def definition(self, id: str) -> Any:
+        """Only the clients of the older kind have it."""
+        return await result(self.client.get_session_definition(id))
+
     async def delete(self, id: str) -> None:
         await result(self.client.core.sessions.delete(id) if self.is_sdk else self.client.delete_session(id))
 

@@ -2,9 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Annotated
 
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
+
+import arriero
 
 HERE = str(Path(__file__).resolve())
 
@@ -117,6 +120,14 @@ class Beating(Workflow):
     async def beat(self, ev: StartEvent) -> StopEvent:
         await beat(ev.port)
         return StopEvent()
+
+
+class Delegating(arriero.Workflow):
+    """Has another service do it."""
+
+    @arriero.step
+    async def delegate(self, ev: StartEvent, beating: Annotated[Workflow, arriero.Nested()]) -> StopEvent:
+        return StopEvent(result=await beating.run(port=ev.port))
 
 
 def shout(text: str) -> str:

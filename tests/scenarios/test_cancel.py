@@ -10,8 +10,8 @@ import pytest
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient, Client, TaskDefinition
 from arriero.types.errors import AlreadyEnded, TaskCancelled, TaskTimedOut
 from arriero.types.tasks import TaskStatus
-from tests.harness import Core
-from tests.scenarios.flows import Reply
+from tests.harness import Core, Worker
+from tests.scenarios.flows import HERE, Reply
 
 #: Seconds within which a handler stops, once its task was ended.
 AT_ONCE = 2.0
@@ -109,6 +109,27 @@ async def test_a_deadline_counts_while_a_task_is_queued(session: AsyncSessionCli
         await session.cancel(ahead)
         await first.stops()
         assert not late.began.is_set()
+
+
+async def test_cancels_and_deadlines_reach_what_runs_below_a_task(core: Core, session: AsyncSessionClient) -> None:
+    async with (
+        Worker(f"{HERE}:Beating", service="beating", core=core),
+        Worker(f"{HERE}:Delegating", service="delegating", core=core),
+        heart() as below,
+        heart() as late,
+    ):
+        task = below.task.model_copy(update={"service_id": "delegating"})
+        await session.create_task(task)
+        await below.began.wait()
+        await session.cancel(task.task_id, reason="enough")
+        await below.stops()
+        more = {"service_id": "delegating", "deadline": 1.0}
+        timed = await session.create_task(late.task.model_copy(update=more))
+        await late.began.wait()
+        with pytest.raises(TaskTimedOut, match="deadline of 1 s"):
+            async for _ in session.get_task_result_stream(timed):
+                pass
+        await late.stops()
 
 
 async def test_a_task_that_waits_for_an_answer_is_cancelled(session: AsyncSessionClient) -> None:

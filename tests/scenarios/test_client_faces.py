@@ -48,6 +48,8 @@ async def test_a_session_has_an_id_and_is_listed_and_found_again(face: Face) -> 
     assert session.id == session.session_id
     assert session.session_id in await face.session_ids()
     assert (await face.get(session.session_id)).session_id == session.session_id
+    if not face.is_sdk:
+        assert (await face.definition(session.session_id)).task_ids == []
 
 
 async def test_a_session_that_is_not_there_is_unknown(face: Face) -> None:

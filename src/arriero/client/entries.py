@@ -39,6 +39,7 @@ class TaskEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_end(self) -> bool:
+        """Whether nothing follows."""
         return self.kind == "end"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from arriero.client import portal
 from arriero.client.caller import AsyncCaller
@@ -21,6 +21,11 @@ class SyncClient:
     def core(self) -> SyncCore:
         """The control plane: ``core.sessions`` and ``core.services``."""
         return SyncCore(self._client.core)
+
+    @property
+    def apiserver(self) -> Any:
+        """Not there yet."""
+        return self._client.apiserver
 
     def close(self) -> None:
         """Close the connections that no other client of the process uses. Without it, the end of the process does."""

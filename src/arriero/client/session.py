@@ -58,8 +58,8 @@ class Session:
         """Run a service and give its result as the JSON value that it is. Errors as from :meth:`run`.
 
         ``deadline`` is how many seconds the task may take from its acceptance; ``timeout`` is how long this call waits
-        (``...`` is as long as the client's). With an idempotency key a repeated call gets the result of the first one,
-        from whichever client it comes.
+        (``...`` is as long as the client's). With an idempotency key a repeated call in this session gets the
+        result of the first one, from whichever client it comes.
         """
         caller = self.caller if isinstance(timeout, EllipsisType) else self.caller.within(timeout)
         task = runs.call_of(

@@ -109,7 +109,7 @@ def test_they_are_made_with_the_same_arguments(asynchronous: type, synchronous: 
 
 
 def test_the_sdk_in_its_two_faces_has_the_same_parts() -> None:
-    assert set(methods_of(SyncClient)) == {"core", "close"}
+    assert set(methods_of(SyncClient)) == {"core", "apiserver", "close"}
     assert {"core", "aclose", "sync"} <= set(dir(Client))
 
 

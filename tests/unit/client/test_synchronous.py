@@ -196,6 +196,8 @@ def test_a_program_that_ends_in_the_middle_of_a_stream_ends_without_a_word() -> 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_parent_and_child_of_a_fork_both_go_on() -> None:
     body = """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks where threads run
 print(session.run("svc", x=0), flush=True)
 child = os.fork()
 print(session.run("svc", x=1 if child else 2), flush=True)
@@ -233,3 +235,5 @@ def test_a_setting_that_is_changed_counts_from_then_on() -> None:
 def test_the_api_server_is_missed_with_a_sentence() -> None:
     with pytest.raises(AttributeError, match="has no API server"):
         _ = Client().apiserver
+    with pytest.raises(AttributeError, match="has no API server"):
+        _ = Client().sync.apiserver
