@@ -66,6 +66,20 @@ class Between(arriero.Workflow):
         return StopEvent(result=[await asks.run()])
 
 
+class Patient(workflows.Workflow):
+    """Waits for a while for an answer that does not come, and then asks."""
+
+    @workflows.step
+    async def only(self, ctx: Context, ev: StartEvent, double: Double) -> StopEvent:
+        try:
+            await ctx.wait_for_event(HumanResponseEvent, waiter_id="first", timeout=0.2)
+        except TimeoutError:
+            found = await double.run(value=2)
+        question = Question(text="well?")
+        answer = await ctx.wait_for_event(HumanResponseEvent, waiter_event=question, waiter_id="second")
+        return StopEvent(result=[found, answer.response])
+
+
 class Broken(workflows.Workflow):
     @workflows.step
     async def only(self, ev: StartEvent) -> StopEvent:
@@ -182,6 +196,16 @@ async def test_a_run_that_rests_is_waiting_and_says_for_what(system: System) -> 
             async for _ in each.follow(waiting):
                 pass
             assert (await each.get_task_result(waiting)).value == "well"
+
+
+async def test_a_run_that_rested_goes_on_by_itself_when_its_patience_ends(system: System) -> None:
+    async with system.serve(patient=Patient(), double=Double(), slots=1) as session:
+        task_id = await session.run_nowait("patient")
+        await seen_until(session, task_id, "Question")
+        await session.send_event("patient", task_id, HumanResponseEvent(response="well"))  # type: ignore[call-arg]  # events take any
+        async for _ in session.follow(task_id):
+            pass
+        assert (await session.get_task_result(task_id)).value == [4, "well"]
 
 
 async def test_an_event_that_the_workflow_does_not_take_is_refused(system: System) -> None:
