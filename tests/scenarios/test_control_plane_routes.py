@@ -142,6 +142,10 @@ async def test_other_origins_may_ask_when_they_are_named(tmp_path: Path) -> None
                 assert answer.headers.get("Access-Control-Allow-Origin") == allowed
             async with http.options(f"{plane.url}/sessions/create", headers={"Origin": origin, **asking}) as answer:
                 assert answer.status == (200 if allowed else 403)
+        asking |= {"Origin": "http://here.example", "Access-Control-Request-Method": "DELETE"}
+        async with http.options(f"{plane.url}/sessions/x", headers=asking) as answer:
+            assert answer.status == 400
+            assert "DELETE" not in answer.headers["Access-Control-Allow-Methods"]
         async with http.get(f"{plane.url}/health") as answer:
             assert "Access-Control-Allow-Origin" not in answer.headers
 
