@@ -122,6 +122,12 @@ async def test_the_hot_routes_are_described_with_what_they_take_and_give(describ
     assert {"task_id", "history", "result", "data", "value", "status", "error"} <= set(models[shown]["properties"])
 
 
+async def test_the_reason_of_a_cancel_is_described_and_may_be_left_out(described: dict[str, Any]) -> None:
+    body = described["paths"]["/sessions/{session_id}/tasks/{task_id}/cancel"]["post"]["requestBody"]
+    assert body["required"] is False
+    assert list(body["content"]["application/json"]["schema"]["properties"]) == ["reason"]
+
+
 async def test_streams_are_described_by_their_content_types(described: dict[str, Any]) -> None:
     paths = described["paths"]
     lines = paths["/sessions/{session_id}/tasks/{task_id}/result_stream"]["get"]["responses"]["200"]

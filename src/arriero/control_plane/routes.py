@@ -38,6 +38,8 @@ class Cancelling(msgspec.Struct):
 
 
 _cancelling = msgspec.json.Decoder(Cancelling)
+_shape = msgspec.json.schema_components([Cancelling])[1]["Cancelling"]
+CANCELLING = {"requestBody": {"required": False, "content": {"application/json": {"schema": _shape}}}}
 SMALL = 64 * 1024
 #: How many entries of a list are wanted, and the cursor behind which it goes on.
 Limit = Annotated[int, Query(ge=1, le=MOST)]
@@ -186,7 +188,7 @@ def task_routes(core: Core) -> APIRouter:
         body = await read_body(request, ESCAPED * core.kernel.config.max_event + SMALL, "max_event")
         await core.inbox.send(session_id, task_id, sent_event(body, idempotency_key))
 
-    @routes.post("/tasks/{task_id}/cancel", response_model=TaskDefinition)
+    @routes.post("/tasks/{task_id}/cancel", response_model=TaskDefinition, openapi_extra=CANCELLING)
     async def cancel(session_id: str, task_id: str, request: Request) -> Response:
         """End the task as cancelled, unless it has ended; a body may say why: ``{"reason": ...}``."""
         body = await read_body(request, SMALL)

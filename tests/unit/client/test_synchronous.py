@@ -2,17 +2,20 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
-from arriero.client import Client, LlamaDeployClient, SessionClient
+from arriero.client import Client, LlamaDeployClient, SessionClient, portal
 from arriero.client.nearby import announced
 from arriero.types.errors import ConfigurationError, ControlPlaneUnavailable, TaskFailed, WaitTimeout
 from arriero.types.settings import ControlPlaneConfig
@@ -158,6 +161,46 @@ def test_ctrl_c_interrupts_a_wait_at_once_and_its_request_is_given_up() -> None:
         with pytest.raises(KeyboardInterrupt):
             SessionClient(plane.config, "S", timeout=60.0).run("svc")
         assert time.monotonic() - began < 5
+
+
+def test_the_thread_that_works_for_all_cannot_wait_for_itself() -> None:
+    async def again() -> None:
+        portal.call(asyncio.sleep, 0)
+
+    with pytest.raises(RuntimeError, match="works for it"):
+        portal.call(again)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and the certificate that it signed itself, in one file."""
+    path = tmp_path_factory.mktemp("tls") / "own.pem"
+    subject = ["-subj", "/CN=localhost", "-days", "2", "-nodes", "-newkey", "rsa:2048"]
+    command = ["openssl", "req", "-x509", *subject, "-keyout", path, "-out", f"{path}.crt"]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + Path(f"{path}.crt").read_text())
+    return path
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+async def test_a_certificate_that_nobody_knows_is_refused_unless_it_is_not_to_be_looked_at(certificate: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(one, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for disable_ssl in (True, False):
+            async with Client(control_plane_url=url, timeout=5.0, disable_ssl=disable_ssl) as client:
+                if disable_ssl:
+                    assert await client.core.services.list() == []
+                else:
+                    with pytest.raises(ControlPlaneUnavailable, match="certificate"):
+                        await client.core.services.list()
 
 
 PROGRAM = """
