@@ -31,10 +31,12 @@ class Parts:
     gate: Gate
     effects: Path
 
-    def worker(self, name: str = "Misbehaving", service: str = "work", concurrency: int = 1) -> Worker:
+    def worker(
+        self, name: str = "Misbehaving", service: str = "work", concurrency: int = 1, where: Path = HERE
+    ) -> Worker:
         """A worker that serves one of the troubles, and writes what it does into the file of effects."""
         env = {"PYTHONPATH": ROOT, "EFFECTS": str(self.effects)}
-        return Worker(f"{HERE}:{name}", service=service, core=self.core, concurrency=concurrency, env=env)
+        return Worker(f"{where}:{name}", service=service, core=self.core, concurrency=concurrency, env=env)
 
     def done_outside(self) -> list[list[str]]:
         """The effects so far: words and process ids."""

@@ -171,6 +171,8 @@ class Calls:
 
     async def _call(self, bound: Workflow | None, arguments: dict[str, Any], asked: _Asked, scope: str) -> Any:
         context = self._around.item.context
+        if not self._around.path:
+            await self._around.item.keep()
         try:
             return await context.call(asked.service, arguments, scope=scope, patient=bound is None)
         except UnknownService:

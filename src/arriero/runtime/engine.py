@@ -39,6 +39,8 @@ from workflows.runtime.types.plugin import (
     run_context,
 )
 
+from arriero.runtime.journal import RunJournal
+from arriero.runtime.resume import Past
 from arriero.runtime.run import Run
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream
@@ -121,24 +123,28 @@ class Engine:
         self._dispatcher = _quieten(workflow)
         workflow._validate()
 
-    def new_run(self, run_id: str, stream: RunStream, session: SessionState) -> Run:
-        return Run(self._workflow, run_id, stream, session)
+    def new_run(self, run_id: str, stream: RunStream, session: SessionState, journal: RunJournal | None = None) -> Run:
+        return Run(self._workflow, run_id, stream, session, journal)
 
-    async def run(self, run: Run, start: StartEvent) -> StopEvent:
-        """Run until the end; nothing of it is at work afterwards. Raises what the engine raises."""
+    async def run(self, run: Run, start: StartEvent | None, past: Past | None = None) -> StopEvent:
+        """Run until the end, from a start event or on from a past; nothing of it is at work afterwards.
+
+        Raises what the engine raises.
+        """
         self._workflow._validate()
         token = _current.set(weakref.ref(run))
         try:
             async with self._limit:
-                return await self._go(run, start)
+                run.begin(past)
+                return await self._go(run, start, past)
         finally:
             _current.reset(token)
             await run.end()
 
-    async def _go(self, run: Run, start: StartEvent) -> StopEvent:
+    async def _go(self, run: Run, start: StartEvent | None, past: Past | None) -> StopEvent:
         workflow = self._workflow
         registered = workflow._runtime.get_or_register(workflow)
-        state = BrokerState.from_workflow(workflow)
+        state = BrokerState.from_workflow(workflow) if past is None else past.broker
         if _heard(_RUN_DISPATCHER) or _heard(self._dispatcher):
             tags = {**active_instrument_tags.get(), "llamaindex.run_id": run.run_id}
             with instrument_tags(tags):

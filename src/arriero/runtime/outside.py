@@ -1,9 +1,10 @@
 """Events from outside: which a workflow takes, and how they become instances of the classes that it declares.
 
 These are the events that its steps take (not the start event, nor what the engine itself sends), those that it names
-in its signatures otherwise, the classes allowed by the serializer given to it, and :class:`HumanResponseEvent`. What a
-step only waits for, by `wait_for_event`, shows in no signature; a class of one's own is allowed by the serializer then:
-``MyFlow(serializer=JsonSerializer(allowed_types=[Approval]))``. Nothing is imported because its name came in.
+in its signatures otherwise, the classes that its code names (as in `wait_for_event(Approval)`), those allowed by the
+serializer given to it, and :class:`HumanResponseEvent`. What is waited for in code elsewhere is allowed by the
+serializer: ``MyFlow(serializer=JsonSerializer(allowed_types=[Approval]))``. Nothing is imported because its name came
+in.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from workflows import Workflow
 from workflows.context.state_store import StateStore
@@ -24,9 +24,13 @@ from workflows.runtime.types.results import AddWaiter, StepWorkerFailed
 from workflows.runtime.types.ticks import TickAddEvent, TickCancelRun, WorkflowTick
 
 from arriero.runtime.failures import StepFailed
+from arriero.runtime.journal import RunJournal, is_question
 from arriero.runtime.outside import Held
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream, nothing
+
+if TYPE_CHECKING:
+    from arriero.runtime.resume import Past
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +56,21 @@ class Run(InternalRunAdapter):
     cancelled holds up neither the engine nor whoever waits for the run, and :meth:`end` knows of every one.
     """
 
-    def __init__(self, workflow: Workflow, run_id: str, stream: RunStream, session: SessionState) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        run_id: str,
+        stream: RunStream,
+        session: SessionState,
+        journal: RunJournal | None = None,
+    ) -> None:
         self.workflow = workflow
         self._run_id = run_id
         self._stream = stream
         self._session = session
+        self._journal = journal
+        self._home: asyncio.Task[Any] | None = None
+        self._timers: list[asyncio.TimerHandle] = []
         self._inbox: deque[WorkflowTick] = deque()
         self._pull: asyncio.Future[WorkflowTick] | None = None
         self._working: dict[asyncio.Future[Any], tuple[asyncio.Task[None], PendingWorker]] = {}
@@ -91,6 +105,8 @@ class Run(InternalRunAdapter):
         """Nothing of the run is at work afterwards, save for steps that refuse to end, which is logged."""
         self._over = True
         self._stream.on_fault = nothing
+        for timer in self._timers:
+            timer.cancel()
         await self.close()
         steps, self._ending = [task for task in self._ending if not task.done()], []
         if not steps:
@@ -113,14 +129,36 @@ class Run(InternalRunAdapter):
         self._working.clear()
 
     async def write_to_event_stream(self, event: Event) -> None:
-        if not self._over:
-            self._stream.publish(event, self._held)
+        if self._over:
+            return
+        if self._journal is not None and is_question(event) and asyncio.current_task() is self._home:
+            self._journal.asks()
+        self._stream.publish(event, self._held)
 
     async def on_tick(self, tick: WorkflowTick) -> None:
         """What is published from here to the next tick is about this one."""
         self._held = None
         if self._outside and isinstance(tick, TickAddEvent):
             self._held = self._outside.pop(id(tick.event), None)
+        if self._journal is not None:
+            await self._journal.on_tick(tick, self._held)
+
+    async def after_tick(self, tick: WorkflowTick) -> None:
+        if self._journal is not None:
+            await self._journal.after_tick(tick, self._receive)
+
+    def begin(self, past: Past | None) -> None:
+        """The run begins, or goes on, in this task."""
+        self._home = asyncio.current_task()
+        if past is None:
+            return
+        loop, now = asyncio.get_running_loop(), time.time()
+        for until, tick in past.timeouts():
+            self._timers.append(loop.call_later(max(0.0, until - now), self._receive, tick))
+        for event in past.unasked:
+            self._stream.publish(event)
+        if past.unasked and self._journal is not None:
+            self._journal.asks()
 
     async def get_now(self) -> float:
         return time.time()
@@ -129,7 +167,8 @@ class Run(InternalRunAdapter):
         return None if namespace else self._session.store
 
     async def send_event(self, tick: WorkflowTick) -> None:
-        self._receive(tick)
+        if self._journal is None or not self._journal.holds(tick):
+            self._receive(tick)
 
     async def wait_receive(self, timeout_seconds: float | None = None) -> WaitResult:
         """The next tick. The control loop takes its ticks by :meth:`wait_for_next_task`, without a task for each."""

@@ -10,17 +10,22 @@ from workflows import Workflow
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
 
 from arriero.runtime.arguments import start_event
+from arriero.runtime.mentions import mentioned
 from arriero.runtime.outside import Accepted, types_from_outside
 from arriero.runtime.public import PublicEngine
 from arriero.runtime.session import SessionCodec, SessionState
 from arriero.runtime.stream import OnEvent, RunStream
 from arriero.runtime.surroundings import Surroundings, leave
-from arriero.types.errors import ConfigurationError
+from arriero.types.errors import ConfigurationError, StoreDamaged
 from arriero.types.handling import Handled
+from arriero.types.link import Grant
 
 if TYPE_CHECKING:
     from arriero.runtime.engine import Engine
+    from arriero.runtime.journal import RunJournal
+    from arriero.runtime.resume import Past
     from arriero.runtime.run import Run
+    from arriero.runtime.ticks import TickCodec
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +52,8 @@ class WorkflowRunner:
         except (WorkflowValidationError, WorkflowConfigurationError) as error:
             raise ConfigurationError(f"workflow {type(workflow).__name__} cannot run: {error}") from error
         self._public = PublicEngine(workflow)
+        #: Writes the journals of runs, where the engine is the one expected.
+        self.ticks = _ticks(workflow, self._codec) if self._engine is not None and not self._has_own_run else None
         #: The name of the event that ends a run.
         self.stop = workflow.stop_event_class.__name__
 
@@ -69,13 +76,14 @@ class WorkflowRunner:
         context: str | None,
         on_event: OnEvent | None = None,
         around: Surroundings | None = None,
+        past: Past | None = None,
     ) -> Handled:
         """Run once. ``context`` is what the session kept; the one that is given back is None if it stays as it is.
 
         ``around`` is what the run may use of the world, the stream first of all. Where there is none, the run has no
         children and nothing comes from outside; ``on_event`` then gets each event of the stream as a JSON object, and
         the name of its class, in order. The StopEvent comes last, when all has gone well. Neither must wait; what they
-        raise ends the run.
+        raise ends the run. With ``past`` it goes on where that ended.
 
         Raises :class:`InvalidInput` before anything runs if the arguments do not fit, and :class:`StoreDamaged` if the
         context cannot be read; :class:`StepFailed` with the step and what it raised; :class:`TaskTimedOut` at the
@@ -88,8 +96,10 @@ class WorkflowRunner:
         token = around.enter() if around is not None else None
         try:
             session = SessionState(self._codec, context)
+            if past is not None and past.state is not None:
+                session.resume(past.state)
             with stream:
-                ended = await self._run(arguments, run_id, stream, session)
+                ended = await self._run(arguments, run_id, stream, session, past)
                 value = stream.value(ended)
                 kept = await session.changed()
                 if around is not None:
@@ -103,20 +113,54 @@ class WorkflowRunner:
                 if around.calls is not None:
                     await around.calls.end()
 
-    async def _run(self, arguments: Mapping[str, Any], run_id: str, stream: RunStream, session: SessionState) -> Any:
+    async def _run(
+        self,
+        arguments: Mapping[str, Any],
+        run_id: str,
+        stream: RunStream,
+        session: SessionState,
+        past: Past | None,
+    ) -> Any:
         if self._has_own_run:
             return await self._public.run(arguments, stream, session)
-        start = start_event(self.workflow, arguments)
+        start = start_event(self.workflow, arguments) if past is None else None
         if self._engine is None:
+            assert start is not None  # without the engine nothing keeps a journal
             return await self._public.run(start, stream, session)
-        run = self._engine.new_run(run_id, stream, session)
-        if (around := stream.around) is not None:
+        around = stream.around
+        run = self._engine.new_run(run_id, stream, session, self._journal_of(around, session))
+        if around is not None:
             around.attach(run_id, run.put, lambda: run.at_work)
         live.add(run)
         try:
-            return await self._engine.run(run, start)
+            return await self._engine.run(run, start, past)
         finally:
             live.discard(run)
+            if around is not None and around.item.leaving is not None and not around.path:
+                around.item.leaving.end()
+
+    def _journal_of(self, around: Surroundings | None, session: SessionState) -> RunJournal | None:
+        """The journal of an item's own run; what runs below it in this process has none."""
+        if around is None or around.path or around.item.durability is None or self.ticks is None:
+            return None
+        from arriero.runtime.journal import RunJournal
+        from arriero.runtime.leaving import Leaving
+
+        item = around.item
+        assert item.durability is not None  # asked above
+        item.journal = RunJournal(self.ticks, item.context, session, transactional=item.durability.transactional)
+        item.leaving = Leaving(item.context, item.journal, item.durability.linger)
+        return item.journal
+
+    def read_past(self, grant: Grant) -> Past | None:
+        """What the journal of an item says; None if it has none. Errors: ``WorkflowChanged``, ``StoreDamaged``."""
+        if not grant.journal:
+            return None
+        if self.ticks is None:
+            raise StoreDamaged("the run has a journal, which this version of the workflow engine cannot go on from")
+        from arriero.runtime.resume import read_past
+
+        return read_past(self.workflow, self.ticks, grant.journal, grant.shape, grant.item_id)
 
 
 def _adopt(workflow: Workflow) -> None:
@@ -149,9 +193,17 @@ def _attach(workflow: Workflow) -> Engine | None:
     return attach(workflow)
 
 
+def _ticks(workflow: Workflow, codec: SessionCodec) -> TickCodec:
+    from arriero.runtime.ticks import TickCodec
+
+    return TickCodec(workflow, codec.serializer)
+
+
 def _declared_types(workflow: Workflow) -> Iterable[type[Any]]:
+    """The classes that its serializer allows, and those that its code names."""
     try:
         from arriero.runtime.engine import declared_types
+        from arriero.runtime.steps import steps_of
     except ImportError:
         return ()
-    return declared_types(workflow)
+    return {**dict.fromkeys(declared_types(workflow)), **dict.fromkeys(mentioned(workflow, steps_of(workflow)))}

@@ -13,8 +13,14 @@ from typing import Any, Literal, get_args
 import msgspec
 from pydantic import BaseModel, ValidationError
 from workflows import Workflow
-from workflows.context.serializers import BaseSerializer, JsonSerializer
-from workflows.context.state_store import DictState, InMemoryStateStore, StateStore, infer_state_type
+from workflows.context.serializers import JsonSerializer
+from workflows.context.state_store import (
+    DictState,
+    InMemoryStateStore,
+    StateCheckpoint,
+    StateStore,
+    infer_state_type,
+)
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
 from arriero.types.errors import ConfigurationError, NotJSON, StoreDamaged
@@ -33,17 +39,44 @@ class SessionState:
         self._codec = codec
         self._text = text
         self._store: StateStore[Any] | None = None
+        self._begun: BaseModel | None = None
+        self._written: StateCheckpoint | None = None
         #: What the session kept.
         self.kept = codec.read(text) if text is not None else None
 
     @property
     def store(self) -> StateStore[Any]:
         if self._store is None:
-            self._store = InMemoryStateStore(self.kept if self.kept is not None else self._codec.fresh())
+            self._store = store = InMemoryStateStore(self.kept if self.kept is not None else self._codec.fresh())
+            self._begun = store.checkpoint().state
         return self._store
 
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on with the state of a journal; :class:`StoreDamaged` if it cannot be read."""
+        try:
+            self._store = store = InMemoryStateStore[Any].from_dict(state, self._codec.serializer)
+        except _UNREADABLE as error:
+            raise StoreDamaged(f"the state in the journal of a run cannot be read: {_said(error)}") from error
+        self._written = StateCheckpoint(store.checkpoint().state, self._codec.serializer)
+
+    def change(self) -> dict[str, Any]:
+        """What changed in the state since this was last asked, for a journal: the whole ``state``, or a ``patch``.
+
+        :class:`NotJSON` names what in it cannot be kept.
+        """
+        if not isinstance(self._store, InMemoryStateStore):
+            return {}
+        now = StateCheckpoint(self._store.checkpoint().state, self._codec.serializer)
+        if now.state is (self._begun if self._written is None else self._written.state):
+            return {}
+        before, self._written = self._written, now
+        try:
+            return {"state": now.to_dict()} if before is None else {"patch": now.diff(before)}
+        except (*_UNREADABLE, _CannotKeep) as error:
+            raise NotJSON(f"the state of {self._codec.name} cannot be kept in the journal: {error}") from error
+
     @property
-    def serializer(self) -> BaseSerializer:
+    def serializer(self) -> _Declared:
         """For contexts of the engine: declared classes only."""
         return self._codec.serializer
 
@@ -79,7 +112,7 @@ class SessionCodec:
             self._type: type[BaseModel] = infer_state_type(workflow)
         except ValueError as error:
             raise ConfigurationError(f"{type(workflow).__name__}: {error}") from error
-        self._name = type(workflow).__name__
+        self.name = type(workflow).__name__
         self.serializer = _Declared(_with_models([*_ALWAYS, self._type, *workflow.events, *types]))
         self._fresh_text: str | None = None
 
@@ -101,7 +134,7 @@ class SessionCodec:
             return self._read(text)
         except _UNREADABLE as error:
             raise StoreDamaged(
-                f"the context that this session keeps for {self._name} cannot be read: {_said(error)}. "
+                f"the context that this session keeps for {self.name} cannot be read: {_said(error)}. "
                 "Use a new session, or run the version of the workflow that wrote it"
             ) from error
 
@@ -122,7 +155,7 @@ class SessionCodec:
         """The text of a state. :class:`NotJSON` names what in it cannot be kept."""
         cls = type(state)
         if not self.serializer.knows(cls):
-            raise NotJSON(f"the state of {self._name} became a {_name(cls)}, which the workflow does not declare")
+            raise NotJSON(f"the state of {self.name} became a {_name(cls)}, which the workflow does not declare")
         fields: Any = {}
         data = {}
         if isinstance(state, DictState):
@@ -131,14 +164,14 @@ class SessionCodec:
                 name: to_json_value(getattr(state, name), f"field {name!r} of the state") for name in cls.model_fields
             }
         else:
-            fields = to_json_value(state, f"the state of {self._name}")
+            fields = to_json_value(state, f"the state of {self.name}")
         text = encode_json({"v": 1, "type": _name(cls), "fields": fields, "data": data}, "the state").decode()
         if fields or _MARKS[0] in text or _MARKS[1] in text:
             self._check(text)
         return text
 
     def _tree(self, key: Any, value: Any) -> Any:
-        what = f"key {key!r} in the store of {self._name}"
+        what = f"key {key!r} in the store of {self.name}"
         if not isinstance(key, str):
             raise NotJSON(f"{what} cannot be kept: only text comes back as it was", key=str(key))
         try:
@@ -153,9 +186,7 @@ class SessionCodec:
         try:
             self._read(text)
         except _UNREADABLE as error:
-            raise NotJSON(
-                f"the state of {self._name} cannot be kept, it would not come back: {_said(error)}"
-            ) from error
+            raise NotJSON(f"the state of {self.name} cannot be kept, it would not come back: {_said(error)}") from error
 
 
 class _CannotKeep(Exception):

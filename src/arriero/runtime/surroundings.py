@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workflows.events import (
@@ -27,6 +28,8 @@ from arriero.types.link import Arrival
 
 if TYPE_CHECKING:
     from arriero.runtime.children import Calls
+    from arriero.runtime.journal import RunJournal
+    from arriero.runtime.leaving import Leaving
 
 #: Tells a stream's readers of an event from outside that nothing took.
 UNHANDLED = "UnhandledEvent"
@@ -41,12 +44,34 @@ def here() -> Surroundings | None:
     return found() if found is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Durability:
+    """What of a run is kept while it goes on.
+
+    ``transactional``: what a step sends goes on when the step has ended, with its result. ``linger`` is for how many
+    seconds a run that rests is kept at hand.
+    """
+
+    transactional: bool = True
+    linger: float = 1.0
+
+
 class ItemRuns:
     """The runs of one item."""
 
-    def __init__(self, context: HandlerContext, describe: Callable[[BaseException], ErrorInfo]) -> None:
+    def __init__(
+        self,
+        context: HandlerContext,
+        describe: Callable[[BaseException], ErrorInfo],
+        durability: Durability | None = None,
+    ) -> None:
         self.context = context
         self.describe = describe
+        self.durability = durability
+        #: The arrivals that an earlier run of the item took, and the journal of this one.
+        self.taken: Container[int] = ()
+        self.journal: RunJournal | None = None
+        self.leaving: Leaving | None = None
         self._runs: list[Surroundings] = []
         self._early: list[Held] = []
         self._is_told = False
@@ -74,13 +99,15 @@ class ItemRuns:
 
     def arrive(self, arrival: Arrival) -> None:
         """An event came from outside."""
-        self._is_told = False
+        if arrival.seq in self.taken:
+            return
+        self._wakes()
         self._give(Held(arrival))
 
     def busy(self) -> None:
         """A step has begun or ended."""
         self._is_fresh = True
-        self._is_told = False
+        self._wakes()
 
     def offer(self) -> None:
         """Try those again that came before anything waited for them."""
@@ -92,7 +119,19 @@ class ItemRuns:
     def not_taken(self, held: Held, run: Surroundings) -> None:
         """A run had no use for it; others may have."""
         held.tried.append(run)
+        if self.journal is not None:
+            self.journal.not_taken(held)
         self._give(held)
+
+    async def keep(self) -> None:
+        """Have what the run has come to in its journal, before something is begun that must find it again."""
+        if self.journal is not None:
+            await self.journal.flush()
+
+    def _wakes(self) -> None:
+        self._is_told = False
+        if self.leaving is not None:
+            self.leaving.busy()
 
     def rest(self) -> None:
         """Say that there is nothing to do but to wait for an event, if that is so."""
@@ -105,7 +144,10 @@ class ItemRuns:
                 return
         self.show_early()
         self._is_told = True
-        self.context.idle(self._awaited())
+        awaited = self._awaited()
+        self.context.idle(awaited)
+        if self.leaving is not None and len(self._runs) == 1 and not self._early:
+            self.leaving.rests(awaited)
 
     def _has_news(self) -> bool:
         """Whether it rests, and that was not said."""
@@ -135,7 +177,7 @@ class ItemRuns:
         except InvalidInput as error:
             self._refuse(held.arrival, run, error)
         else:
-            self._is_told = False
+            self._wakes()
             run.put(event, held)
 
     def _taker(self, held: Held) -> Surroundings | None:

@@ -14,6 +14,11 @@ class WorkflowServiceConfig(BaseSettings):
     """How a workflow is served; environment prefixes ``LLAMA_DEPLOY_WF_SERVICE_`` and ``WORKFLOW_SERVICE_``.
 
     ``internal_host`` and ``internal_port`` override what is bound. ``step_interval`` is accepted and has no effect.
+    ``durability``: with ``journal`` a run that was interrupted goes on behind the last step that had ended; with
+    ``task`` it begins anew; with ``none`` it begins anew, and nothing is kept for the session's next run. ``sends``:
+    what a step sends goes on when the step ends, in one commit with its result (``transactional``), or at once
+    (``eager``), and then again when the step is interrupted. A run that waits for an event is kept at hand for
+    ``linger`` seconds, and takes no memory then.
     ``session_concurrency``: ``ordered`` runs the tasks of a session one after another, ``parallel`` at once, without
     saving what they leave in the session's context. ``max_queue`` is how many of its tasks may be queued; None is what
     the control plane allows.
@@ -33,6 +38,9 @@ class WorkflowServiceConfig(BaseSettings):
     raise_exceptions: bool = False
     use_tls: bool = False
     session_concurrency: Literal["ordered", "parallel"] = "ordered"
+    durability: Literal["journal", "task", "none"] = "journal"
+    sends: Literal["transactional", "eager"] = "transactional"
+    linger: float = Field(default=1.0, ge=0)
     max_queue: int | None = Field(default=None, ge=1, le=LARGEST_QUEUE)
 
     @classmethod

@@ -169,6 +169,7 @@ class ItemContext:
             await self._whatever_happens(lambda: self._link.emit(grant.item_id, grant.token, events_left))
         if await self._whatever_happens(lambda: self._link.wait(frame)):
             self._on_left()
+            raise asyncio.CancelledError
 
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
         self._run.on_arrival = on_arrival

@@ -4,38 +4,63 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from arriero.runtime.arguments import parse_arguments
 from arriero.services.faults import error_info
 from arriero.services.generators import Yields
 from arriero.services.threads import in_thread
-from arriero.types.errors import InvalidInput
+from arriero.types.errors import InvalidInput, WorkflowChanged
 from arriero.types.handling import Handled, HandlerContext
 
 if TYPE_CHECKING:
     from workflows import Workflow
 
 
+@dataclass(frozen=True, slots=True)
+class WorkflowOptions:
+    """How runs are kept: see :class:`~arriero.services.config.WorkflowServiceConfig`."""
+
+    durability: str = "journal"
+    sends: str = "transactional"
+    linger: float = 1.0
+
+
 class WorkflowHandler:
     """Runs a LlamaIndex workflow; the item's input is a JSON object with the arguments of the run."""
 
-    def __init__(self, workflow: Workflow) -> None:
+    def __init__(self, workflow: Workflow, options: WorkflowOptions = WorkflowOptions()) -> None:
         from arriero.runtime.runner import WorkflowRunner  # loads the engine, which a function does not need
-        from arriero.runtime.surroundings import ItemRuns
+        from arriero.runtime.surroundings import Durability, ItemRuns
 
         self._runner = WorkflowRunner(workflow)
         self._item_runs = ItemRuns
+        self._keeps_context = options.durability != "none"
+        self._durability = (
+            Durability(transactional=options.sends == "transactional", linger=options.linger)
+            if options.durability == "journal"
+            else None
+        )
         #: The events that the workflow takes from outside, and those of the workflows that are bound to it.
         self.accepts = self._runner.all_accepted().names
 
     async def handle(self, context: HandlerContext) -> Handled:
         grant = context.grant
         arguments = parse_arguments(grant.input)
-        around = self._item_runs(context, error_info).own(self._runner.accepted, self._runner.stop)
-        return await self._runner.run(
-            arguments, run_id=f"{grant.item_id}:{grant.epoch}", context=grant.context, around=around
+        runs = self._item_runs(context, error_info, self._durability)
+        try:
+            past = self._runner.read_past(grant)
+        except WorkflowChanged as error:
+            await context.leave((), reason=f"workflow_changed: {error}")
+            raise
+        if past is not None:
+            runs.taken = past.taken
+        around = runs.own(self._runner.accepted, self._runner.stop)
+        handled = await self._runner.run(
+            arguments, run_id=grant.item_id, context=grant.context, around=around, past=past
         )
+        return handled if self._keeps_context else Handled(handled.value)
 
 
 class FunctionHandler:

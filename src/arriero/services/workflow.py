@@ -36,9 +36,10 @@ class WorkflowService(BaseService):
         super().__init__(self.config.service_name, message_queue, _options(self.config), publish_callback)
 
     def handler(self) -> Handler:
-        from arriero.services.handlers import WorkflowHandler
+        from arriero.services.handlers import WorkflowHandler, WorkflowOptions
 
-        return WorkflowHandler(self.workflow)
+        config = self.config
+        return WorkflowHandler(self.workflow, WorkflowOptions(config.durability, config.sends, config.linger))
 
 
 class FunctionService(BaseService):

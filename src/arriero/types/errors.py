@@ -17,6 +17,7 @@
     │   ├── TaskConflict                     same id or idempotency key, other body
     │   ├── AlreadyAnswered                  what was asked has its answer
     │   ├── AlreadyEnded                     the task has ended and takes nothing more
+    │   ├── WorkflowChanged                  a run was begun by a workflow of other steps
     │   ├── StateConflict                    a commit met a newer version
     │   └── LogEnded                         an append to a log that has ended
     ├── Fenced                               the claim token is not the newest
@@ -182,6 +183,12 @@ class AlreadyEnded(Conflict):
     """The task has ended, so nothing can be sent to it any more."""
 
     code = "already_ended"
+
+
+class WorkflowChanged(Conflict):
+    """The run was begun by a version of its workflow that had other steps. Resume, restart or cancel it."""
+
+    code = "workflow_changed"
 
 
 class StateConflict(Conflict):

@@ -14,6 +14,11 @@ from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
 from arriero.types.link import Arrival, Event, Grant
 
+
+class Died(BaseException):
+    """The worker is no more, or has left the item."""
+
+
 Service = Callable[..., Awaitable[Any]]
 
 
@@ -41,6 +46,12 @@ class Desk:
         self.idled: asyncio.Queue[list[str]] = asyncio.Queue()
         self._on_arrival: Callable[[Arrival], None] | None = None
         self._inbox: list[Arrival] = []
+        self.entries: list[Any] = []
+        self.left: list[tuple[list[str], float | None, str]] = []
+        self.has_left = asyncio.Event()
+        self.kept_events = 0
+        self.dies_at: int | None = None
+        self.shape = ""
 
     @property
     def seen(self) -> list[tuple[str, str]]:
@@ -93,6 +104,31 @@ class Desk:
             return json.loads(encode_json(value, "the result"))
         finally:
             self.under_way -= 1
+
+    async def record(self, entry: Any, shape: str = "") -> None:
+        if self.dies_at == len(self.entries):
+            raise Died
+        self.entries.append(json.loads(encode_json(entry, "an entry")))
+        self.shape = shape
+        self.kept_events = len(self.events)
+
+    async def leave(self, events: Sequence[str], *, wake_after: float | None = None, reason: str = "") -> None:
+        self.left.append((list(events), wake_after, reason))
+        self.kept_events = len(self.events)
+        self.has_left.set()
+        raise Died
+
+    def again(self) -> "Desk":
+        """The same item with its next worker: what was not written is gone."""
+        other = Desk(self.services)
+        journal = [msgspec.Raw(json.dumps(entry).encode()) for entry in self.entries]
+        other.grant = msgspec.structs.replace(
+            self.grant, epoch=self.grant.epoch + 1, journal=journal, shape=self.shape, inbox=list(self._inbox)
+        )
+        other.entries, other.shape, other._inbox = list(self.entries), self.shape, list(self._inbox)
+        other.events = self.events[: self.kept_events]
+        other.kept_events = self.kept_events
+        return other
 
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
         self._on_arrival = on_arrival

@@ -227,11 +227,27 @@ async def test_what_a_workflow_takes_is_known_by_every_name() -> None:
     assert FunctionHandler(print).accepts == {}
 
 
-async def test_a_class_that_is_only_waited_for_is_taken_once_the_serializer_allows_it(start: Start) -> None:
+async def test_a_class_that_a_step_waits_for_is_taken(start: Start) -> None:
     class Approved(Workflow):
         @step
         async def only(self, ctx: Context, ev: StartEvent) -> StopEvent:
             return StopEvent(result=(await ctx.wait_for_event(Approval)).yes)
+
+    run = start(Approved())
+    await run.rests()
+    run.desk.send("Approval", yes=True)
+    assert await run.value() is True
+
+
+async def approval(ctx: Context) -> bool:
+    return (await ctx.wait_for_event(Approval)).yes
+
+
+async def test_a_class_that_is_waited_for_elsewhere_is_taken_once_the_serializer_allows_it(start: Start) -> None:
+    class Approved(Workflow):
+        @step
+        async def only(self, ctx: Context, ev: StartEvent) -> StopEvent:
+            return StopEvent(result=await approval(ctx))
 
     assert "Approval" not in WorkflowHandler(Approved()).accepts
     run = start(Approved(serializer=JsonSerializer(allowed_types=[Approval])))

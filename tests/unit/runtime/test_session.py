@@ -225,13 +225,16 @@ async def test_a_state_that_would_not_come_back_fails_the_run_that_wrote_it(dire
 
 
 async def test_a_subclass_that_nobody_declared_cannot_take_the_place_of_the_state(direct: Runs) -> None:
-    class More(flows.Memory):
-        extra: int = 1
+    def more() -> flows.Memory:
+        class More(flows.Memory):
+            extra: int = 1
+
+        return More()
 
     class Replacing(Workflow):
         @step
         async def replace(self, ctx: Context[flows.Memory], ev: StartEvent) -> StopEvent:
-            await ctx.store.set_state(More())
+            await ctx.store.set_state(more())
             return StopEvent()
 
     with pytest.raises(NotJSON, match=r"the state of Replacing became a .*More, which the workflow does not declare"):

@@ -1,0 +1,134 @@
+"""The journal of one run: what the engine has taken in, kept before what follows from it is begun.
+
+Written when a step has its result and the run goes on: every tick since the last entry, the change of the state, and
+which events from outside were taken. The tick that ends a run is not written, so a run of one step writes nothing.
+
+An entry is ``{"ticks": [...], "state": ..., "patch": [...], "taken": [...], "asked": true}``, with what there is of it:
+the whole state when it first differs from what the session kept, patches (RFC 6902) of that form from then on, the
+numbers of the arrivals that were taken, and whether what the entry before it asks for has been asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from workflows.events import InputRequiredEvent, StopEvent
+from workflows.runtime.types.results import AddWaiter, DeleteWaiter, StepWorkerFailed, StepWorkerResult
+from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick
+
+from arriero.runtime.outside import Held
+from arriero.runtime.session import SessionState
+from arriero.runtime.ticks import TickCodec
+from arriero.types.handling import HandlerContext
+
+
+class RunJournal:
+    """Keeps what a run does, one entry at a time; ``transactional`` holds back what steps send until they end."""
+
+    def __init__(
+        self, codec: TickCodec, context: HandlerContext, session: SessionState, *, transactional: bool = True
+    ) -> None:
+        self._codec = codec
+        self._context = context
+        self._session = session
+        self._transactional = transactional
+        self._buffer: list[WorkflowTick] = []
+        self._taken: list[int] = []
+        self._asks = False
+        self._turn = asyncio.Lock()
+        self._sends: dict[str, list[WorkflowTick]] = {}
+        self.waiters = Waiters()
+
+    async def on_tick(self, tick: WorkflowTick, held: Held | None) -> None:
+        """The engine has taken a tick, and begins nothing before this returns."""
+        self._buffer.append(tick)
+        self.waiters.note(tick)
+        if held is not None:
+            self._taken.append(held.arrival.seq)
+        if isinstance(tick, TickStepResult) and not _ends(tick):
+            await self.flush()
+
+    async def after_tick(self, tick: WorkflowTick, deliver: Callable[[WorkflowTick], None]) -> None:
+        """What follows from the tick has begun: what its step sent goes on, what it asks for is known to be asked."""
+        if self._asks:
+            self._asks = False
+            await self.flush(asked=True)
+        if isinstance(tick, TickStepResult) and tick.invocation_id is not None:
+            for sent in self._sends.pop(tick.invocation_id, ()):
+                deliver(sent)
+
+    def asks(self) -> None:
+        """The engine asks for something from outside, as a consequence of the tick at hand."""
+        self._asks = True
+
+    def not_taken(self, held: Held) -> None:
+        """The tick at hand found no use for an event from outside."""
+        if held.arrival.seq in self._taken:
+            self._taken.remove(held.arrival.seq)
+
+    def holds(self, tick: WorkflowTick) -> bool:
+        """Whether a step's send waits for the step's end."""
+        emission = tick.emission if isinstance(tick, TickAddEvent) else None
+        if emission is None or not self._transactional:
+            return False
+        self._sends.setdefault(emission.invocation_id, []).append(tick)
+        return True
+
+    async def flush(self, *, asked: bool = False) -> None:
+        """Keep what has gathered."""
+        async with self._turn:
+            if not self._buffer and not asked:
+                return
+            ticks, self._buffer = self._buffer, []
+            taken, self._taken = self._taken, []
+            entry: dict[str, Any] = {"ticks": [self._codec.write(tick) for tick in ticks]}
+            entry |= self._session.change()
+            if taken:
+                entry["taken"] = taken
+            if asked:
+                entry["asked"] = True
+            await self._context.record(entry, self._codec.shape)
+
+
+class Waiters:
+    """When the steps that wait for an event give up, as seconds since the epoch."""
+
+    def __init__(self) -> None:
+        self.until: dict[tuple[str, str], float] = {}
+
+    def note(self, tick: WorkflowTick) -> None:
+        if not isinstance(tick, TickStepResult):
+            return
+        step = str(tick.step_id)
+        for result in tick.result:
+            if isinstance(result, AddWaiter) and result.timeout is not None:
+                self.until.setdefault((step, result.waiter_id), (tick.stamped_at or 0.0) + result.timeout)
+            elif isinstance(result, DeleteWaiter):
+                self.until.pop((step, result.waiter_id), None)
+
+    def next(self, now: float) -> float | None:
+        """Seconds until the first of them."""
+        return max(0.0, min(self.until.values()) - now) if self.until else None
+
+
+def _ends(tick: TickStepResult) -> bool:
+    """Whether a run may end with this result of a step. If it does not, the tick is kept with the next ones."""
+    return any(
+        (isinstance(result, StepWorkerResult) and isinstance(result.result, StopEvent))
+        or (
+            isinstance(result, StepWorkerFailed)
+            and (result.retry_decision is None or result.retry_decision.delay is None)
+        )
+        for result in tick.result
+    )
+
+
+def is_question(event: object) -> bool:
+    return isinstance(event, InputRequiredEvent)
+
+
+def taken_in(entries: Iterable[dict[str, Any]]) -> set[int]:
+    """The numbers of the arrivals that a journal holds."""
+    return {seq for entry in entries for seq in entry.get("taken", ())}

@@ -1,0 +1,47 @@
+"""Runs that rest are left: their memory and their claim are given up until an event comes, or a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from arriero.runtime.journal import RunJournal
+from arriero.types.handling import HandlerContext
+
+
+class Leaving:
+    """Leaves an item whose run has rested for a while, and whose journal says all of it."""
+
+    def __init__(self, context: HandlerContext, journal: RunJournal, linger: float) -> None:
+        self._context = context
+        self._journal = journal
+        self._linger = linger
+        self._timer: asyncio.TimerHandle | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._events: Sequence[str] = ()
+
+    def rests(self, events: Sequence[str]) -> None:
+        """There is nothing to do until one of these events comes."""
+        self.busy()
+        self._events = events
+        self._timer = asyncio.get_running_loop().call_later(self._linger, self._begin)
+
+    def busy(self) -> None:
+        """There is something to do again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def end(self) -> None:
+        self.busy()
+        if self._leaving is not None:
+            self._leaving.cancel()
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._leaving = asyncio.get_running_loop().create_task(self._leave(), name="leaving a run that rests")
+
+    async def _leave(self) -> None:
+        await self._journal.flush()
+        await self._context.leave(self._events, wake_after=self._journal.waiters.next(time.time()))

@@ -1,0 +1,92 @@
+"""A run that goes on: its state with the engine, rebuilt from its journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from workflows import Workflow
+from workflows.events import Event
+from workflows.runtime.control_loop.reduce import _reduce_tick
+from workflows.runtime.types.commands import CommandPublishEvent
+from workflows.runtime.types.internal_state import BrokerState
+from workflows.runtime.types.step_id import StepId
+from workflows.runtime.types.ticks import TickWaiterTimeout
+
+from arriero.runtime.journal import Waiters, is_question, taken_in
+from arriero.runtime.ticks import TickCodec
+from arriero.types.errors import StoreDamaged, WorkflowChanged
+
+
+@dataclass(slots=True)
+class Past:
+    """What a journal says: the engine's state, the state of the session, and what was taken from outside.
+
+    ``unasked`` are questions that were about to be asked when the run was cut off; ``waiters`` the limits of the steps
+    that wait.
+    """
+
+    broker: BrokerState
+    state: dict[str, Any] | None = None
+    taken: set[int] = field(default_factory=set)
+    unasked: list[Event] = field(default_factory=list)
+    waiters: Waiters = field(default_factory=Waiters)
+
+    def timeouts(self) -> list[tuple[float, TickWaiterTimeout]]:
+        """The limits of the steps that still wait, and when they are due. The engine itself forgets them."""
+        found = []
+        for (step, waiter_id), until in self.waiters.until.items():
+            worker = self.broker.workers.get(StepId.from_str(step))
+            if worker is not None and any(waiter.waiter_id == waiter_id for waiter in worker.collected_waiters):
+                found.append((until, TickWaiterTimeout(step_id=StepId.from_str(step), waiter_id=waiter_id)))
+        return found
+
+
+def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Raw], shape: str, run_id: str) -> Past:
+    """What the entries of an earlier run say.
+
+    Errors: ``WorkflowChanged`` if it was a run of other steps; ``StoreDamaged``.
+    """
+    if shape != codec.shape:
+        raise WorkflowChanged(
+            f"this run was begun by another version of {type(workflow).__name__}, whose steps took or gave other "
+            "events; resume it on workers with that version, restart it, or cancel it"
+        )
+    past = Past(BrokerState.from_workflow(workflow))
+    entries = [_entry(raw) for raw in journal]
+    for entry in entries:
+        if entry.get("asked"):
+            past.unasked.clear()
+        for value in entry.get("ticks", ()):
+            tick = codec.read(value)
+            past.waiters.note(tick)
+            past.broker, commands = _reduce_tick(tick, past.broker, time.time(), run_id=run_id)
+            published = [command.event for command in commands if isinstance(command, CommandPublishEvent)]
+            past.unasked += [event for event in published if is_question(event)]
+        _change_state(past, entry)
+    past.taken = taken_in(entries)
+    return past
+
+
+def _entry(raw: msgspec.Raw) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise StoreDamaged(f"an entry of the journal cannot be read: {error}") from error
+
+
+def _change_state(past: Past, entry: dict[str, Any]) -> None:
+    from workflows.context.state_store import apply_state_patch
+
+    if "state" in entry:
+        past.state = entry["state"]
+    if "patch" in entry:
+        if past.state is None:
+            raise StoreDamaged("the journal changes a state that it does not hold")
+        try:
+            past.state = apply_state_patch(past.state, entry["patch"])
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise StoreDamaged(f"a change of state in the journal does not fit: {error}") from error
