@@ -131,6 +131,9 @@ class Service:
     def __init__(self, definition: ServiceDefinition) -> None:
         self.definition = definition
 
+    def __repr__(self) -> str:
+        return f"Service({self.id!r})"
+
     @property
     def id(self) -> str:
         """Its name."""

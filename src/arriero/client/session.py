@@ -34,6 +34,9 @@ class Session:
         """The same as ``session_id``."""
         return self.session_id
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session_id!r})"
+
     # Running a service
 
     async def run(self, service_name: str, **kwargs: Any) -> str:

@@ -68,6 +68,9 @@ class SyncSession:
         """The same as ``session_id``."""
         return self.session_id
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session_id!r})"
+
     def run(self, service_name: str, **kwargs: Any) -> str:
         return self._do(self._session.run, service_name, **kwargs)
 

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from arriero.client import AsyncLlamaDeployClient, AsyncSessionClient, LlamaDeployClient, SessionClient
-from arriero.client.sdk import Client, Core, ServiceCollection, SessionCollection
+from arriero.client.sdk import Client, Core, Service, ServiceCollection, SessionCollection
 from arriero.client.sdk_sync import SyncClient, SyncCore, SyncServiceCollection, SyncSessionCollection
 from arriero.client.session import Session
 from arriero.client.synchronous import SyncSession
+from arriero.types.services import ServiceDefinition
+from arriero.types.settings import ControlPlaneConfig
 
 PAIRS = [
     (AsyncLlamaDeployClient, LlamaDeployClient),
@@ -111,6 +113,13 @@ def test_they_are_made_with_the_same_arguments(asynchronous: type, synchronous: 
 def test_the_sdk_in_its_two_faces_has_the_same_parts() -> None:
     assert set(methods_of(SyncClient)) == {"core", "apiserver", "close"}
     assert {"core", "aclose", "sync"} <= set(dir(Client))
+
+
+def test_a_session_shows_its_id() -> None:
+    config = ControlPlaneConfig()
+    assert repr(AsyncSessionClient(config, "S")) == "AsyncSessionClient('S')"
+    assert repr(SessionClient(config, "S")) == "SessionClient('S')"
+    assert repr(Service(ServiceDefinition(service_name="svc", description=""))) == "Service('svc')"
 
 
 @pytest.mark.parametrize("cls", LLAMA_DEPLOY, ids=lambda cls: cls.__name__)
