@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -10,7 +11,7 @@ import pytest
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient, Client, TaskDefinition
 from arriero.types.errors import AlreadyEnded, TaskCancelled, TaskTimedOut
 from arriero.types.tasks import TaskStatus
-from tests.harness import Core, Worker
+from tests.harness import Core, Process, Worker
 from tests.scenarios.flows import HERE, Reply
 
 #: Seconds within which a handler stops, once its task was ended.
@@ -157,6 +158,26 @@ async def waiting(session: AsyncSessionClient, deadline: float | None = None) ->
     async with aclosing(stream):
         assert (await anext(stream)).type == "Question"
     return task_id
+
+
+SCRIPT = """
+import sys
+from arriero import ControlPlaneConfig, SessionClient
+
+session = SessionClient(ControlPlaneConfig(port=int(sys.argv[1])), sys.argv[2])
+session.run("beat", port=int(sys.argv[3]))
+"""
+
+
+async def test_ctrl_c_ends_a_script_that_waits_and_not_its_task(session: AsyncSessionClient, core: Core) -> None:
+    async with heart() as beats, Process("-c", SCRIPT, str(core.port), session.session_id, str(beats.port)) as script:
+        await beats.began.wait()
+        assert await script.interrupt(within=AT_ONCE) == -signal.SIGINT
+        task = await session.get_current_task()
+        assert task is not None
+        assert task.status is TaskStatus.RUNNING
+        await session.cancel(task.task_id)
+        await beats.stops()
 
 
 async def test_a_deleted_session_stops_its_handlers(

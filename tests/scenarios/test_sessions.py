@@ -12,15 +12,15 @@ import pytest_asyncio
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient, TaskDefinition
 from arriero.types.tasks import TaskStatus
 from tests.harness import Core, Worker
-from tests.scenarios.faces import NAMES, Face, result
-from tests.scenarios.flows import HERE
+from tests.scenarios.faces import NAMES, Face, each, result
+from tests.scenarios.flows import HERE, Reply
 from tests.scenarios.test_cancel import heart
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def quiet() -> AsyncIterator[Core]:
-    """A core for those who look into its store, with the services ``beat``, ``remembering`` and ``failing``."""
-    served = {"beat": "beat", "remembering": "Remembering", "failing": "Failing"}
+    """A core with a few services, for those who look into its store."""
+    served = {"beat": "beat", "remembering": "Remembering", "failing": "Failing", "asking": "Asking"}
     async with Core() as core, AsyncExitStack() as stack:
         workers = [Worker(f"{HERE}:{name}", service=service, core=core) for service, name in served.items()]
         await asyncio.gather(*(stack.enter_async_context(worker) for worker in workers))
@@ -92,13 +92,19 @@ async def test_a_session_that_is_deleted_leaves_nothing_in_the_store(quiet: Core
         for word in ("one", "two"):
             await result(session.run("remembering", word=word))
         failed = await result(session.run_nowait("failing", text="broken"))
+        answered, open_still = [await result(session.run_nowait("asking")) for _ in range(2)]
+        await result(session.send_event("asking", answered, Reply(text="blue"), idempotency_key="mine"))
+        assert [entry.kind async for entry in each(session.follow(answered))][-1] == "end"
+        async for entry in each(session.follow(open_still)):
+            assert entry.type == "Question"
+            break
         await result(session.create_task(running.task.model_copy(update={"deadline": 600.0})))
         await running.began.wait()
         await result(session.create_task(queued.task.model_copy(update={"deadline": 600.0})))
         last = await result(session.get_current_task())
         assert (await result(session.cancel(last.task_id))).status is TaskStatus.CANCELLED
         await result(session.create_task(queued.task))
-        assert [each.task_id for each in await result(session.get_tasks())][2] == failed
+        assert [task.task_id for task in await result(session.get_tasks())][2] == failed
         assert len(rows(quiet) - before) > 15
         await face.delete("to-be-deleted")
         await running.stops()
