@@ -12,7 +12,7 @@ from arriero.core.decisions import Verdict
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.limits import LONGEST_KEY, check_size
-from arriero.core.records import ItemRecord, Loaded
+from arriero.core.records import ItemRecord, Loaded, TaskRecord
 from arriero.core.services import Services
 from arriero.core.tasks import TRIES, too_large
 from arriero.types.errors import ErrorInfo, Fenced, StateConflict, StoreDamaged, TooDeep
@@ -62,10 +62,10 @@ class Children:
             change.expect(names.ITEMS, parent.record.id, parent.version)
             change.put(names.children(parent.record.id), child_id, None)
             self._kernel.values.item(change.ops, child)
-            change.put(names.ITEMS, child_id, child, expect=0)
-            change.make_ready(child)
+            await self._kernel.on_order(change, await self._task_of(parent.record), child)
             try:
-                await self._kernel.apply(change)
+                # What follows from it takes it to the disk; until then, the parent would start it again.
+                await self._kernel.apply(change, durable=False)
             except StateConflict:
                 continue
             return child_id
@@ -142,6 +142,12 @@ class Children:
                 self._kernel.on_stop(before, TaskStatus.CANCELLED.value)
                 return
         raise StateConflict(f"child {child_id!r} could not be ended for all the changes to it")
+
+    async def _task_of(self, parent: ItemRecord) -> TaskRecord:
+        task = await self._kernel.load(records.TASK, names.TASKS, parent.task_id)
+        if task is None:
+            raise Fenced(f"item {parent.id!r} was removed with its task")
+        return task.record
 
     async def _parent(self, call: Call) -> Loaded[ItemRecord]:
         parent = await self._kernel.load(records.ITEM, names.ITEMS, call.item_id)

@@ -203,6 +203,7 @@ class Grants:
             path=item.path,
             inbox=await arrivals_of(self._kernel, item),
             journal=await entries_of(self._kernel, item),
+            skipped=item.base,
             shape=item.shape,
         )
 

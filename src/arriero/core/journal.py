@@ -33,8 +33,7 @@ class Journals:
         async with self._kernel.turns.take(f"stream/{frame.item_id}"):
             for _ in range(TRIES):
                 item = await self._holds.mine(frame.item_id, frame.token)
-                head = await self._kernel.store.head(names.journal_log(frame.item_id))
-                if frame.number < head.seq:
+                if frame.number < await self._written(link, item.record):
                     return
                 try:
                     await self._write(link, frame, item)
@@ -45,6 +44,13 @@ class Journals:
                 return
         raise StateConflict(f"item {frame.item_id!r} keeps changing; write its journal again")
 
+    async def _written(self, link: Link, item: ItemRecord) -> int:
+        """How many entries there are; asked of the store once for each connection."""
+        known = link.entries.get(item.id)
+        if known is None:
+            known = (await self._kernel.store.head(names.journal_log(item.id))).seq if item.journaled else 0
+        return known
+
     async def _write(self, link: Link, frame: Journal, item: Loaded[ItemRecord]) -> None:
         record = item.record
         change = Change()
@@ -53,15 +59,19 @@ class Journals:
         if entries:
             change.append(names.stream_log(record.task_id), *entries)
             record.asked += sum(event.asks for event in frame.events[-len(entries) :])
-        if self._needs_note(record):
+        if frame.base:
+            record.base = frame.number
+        if frame.base or self._needs_note(record):
             record.journaled, record.shape = True, frame.shape
             record.asked_for_good, record.losses = record.asked, 0
             change.put(names.ITEMS, record.id, record, expect=item.version)
         else:
             change.expect(names.ITEMS, record.id, item.version)
-        await self._kernel.apply(change)
-        if frame.events and link.held.get(record.id) == frame.token:
-            link.numbers[record.id] = frame.events[-1].number + 1
+        await self._kernel.apply(change, durable=frame.durable)
+        if link.held.get(record.id) == frame.token:
+            link.entries[record.id] = frame.number + 1
+            if frame.events:
+                link.numbers[record.id] = frame.events[-1].number + 1
 
     @staticmethod
     def _needs_note(record: ItemRecord) -> bool:
@@ -73,12 +83,13 @@ class Journals:
         bound_wait(wait)
         for _ in range(TRIES):
             item = await self._holds.mine(wait.item_id, wait.token)
+            status = TaskStatus.RUNNING if wait.over else TaskStatus.WAITING
             if item.record.inbox > wait.seen or not item.record.claimed:
                 return False
-            if item.record.status is TaskStatus.WAITING and not wait.leave:
+            if item.record.status is status and not wait.leave:
                 return False
-            item.record.status = TaskStatus.WAITING
-            item.record.awaits = [wait.reason] if wait.reason else wait.events[:SHOWN]
+            item.record.status = status
+            item.record.awaits = [] if wait.over else [wait.reason] if wait.reason else wait.events[:SHOWN]
             try:
                 await (self._park(link, item, wait) if wait.leave else self._put(item))
             except StateConflict:

@@ -24,16 +24,17 @@ logger = logging.getLogger("arriero.core")
 class Link:
     """One connection of a worker.
 
-    ``held`` maps items to claim tokens, ``lost`` those that went with a lease, ``numbers`` counts the events taken of
-    each. ``free`` slots are those that wait for a ring: they asked for work, and there was none. ``alone`` is the item
-    that runs alone on the worker, ``solo`` the ready key of one that is to, when the others have ended; ``claiming``
-    counts the claims under way. One that ``takes`` is granted items unasked. A ``lapsed`` one was not heard of for a
-    lease.
+    ``held`` maps items to claim tokens, ``lost`` those that went with a lease; ``numbers`` counts the events taken of
+    each, ``entries`` those of its journal. ``free`` slots wait for a ring: they asked for work, and there was none.
+    ``alone`` is the item that runs alone on the worker, ``solo`` the ready key of one that is to, when the
+    others have ended; ``claiming`` counts the claims under way. One that ``takes`` is granted items unasked. A
+    ``lapsed`` one was not heard of for a lease.
     """
 
     __slots__ = (
         "alone",
         "claiming",
+        "entries",
         "free",
         "held",
         "id",
@@ -62,6 +63,7 @@ class Link:
         self.held: dict[str, str] = dict(hello.held)
         self.lost: dict[str, str] = {}
         self.numbers: dict[str, int] = {}
+        self.entries: dict[str, int] = {}
         self.alone: str | None = None
         self.solo: str | None = None
         self.claiming = 0
@@ -170,6 +172,7 @@ class Links:
             return False
         del link.held[item_id]
         link.numbers.pop(item_id, None)
+        link.entries.pop(item_id, None)
         if link.alone == item_id:
             link.alone = None
         return True

@@ -35,8 +35,10 @@ class Offers:
             change.make_ready(item)
             change.put(names.ITEMS, item.id, item, expect=0)
             return
-        context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
-        kept = context.record if context else None
+        kept = None
+        if item.parent is None:
+            context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
+            kept = context.record if context else None
         change.before.append(lambda: self._settle(change, task, item, kept))
 
     def _taker(self, service: str) -> Link | None:
@@ -95,4 +97,5 @@ def _grant(task: TaskRecord, item: ItemRecord, context: str | None, now: float) 
         context=context,
         deadline=None if item.deadline_at is None else max(0.0, item.deadline_at - now),
         headers=task.headers,
+        path=item.path,
     )

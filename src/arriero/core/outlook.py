@@ -33,6 +33,8 @@ async def waits_for(kernel: Kernel, item: ItemRecord) -> list[dict[str, Any]]:
     """What the item waits for: services that work for it, events from outside, its turn, or a time."""
     if item.status is TaskStatus.QUEUED:
         return await _before_it_runs(kernel, item)
+    if item.wake_at is not None and not item.awaits:
+        return [{"until": item.wake_at}]
     if item.status is TaskStatus.WAITING:
         return [{"events": item.awaits}]
     children = await open_children(kernel, item, SHOWN)

@@ -29,11 +29,11 @@ def drop_wake(kernel: Kernel, change: Change, item: ItemRecord) -> None:
 
 
 async def entries_of(kernel: Kernel, item: ItemRecord) -> list[msgspec.Raw]:
-    """Every entry of an item's journal, in order."""
+    """The entries of an item's journal that say all, in order."""
     if not item.journaled:
         return []
     found: list[msgspec.Raw] = []
-    after = 0
+    after = item.base
     while page := await kernel.store.read_log(names.journal_log(item.id), after, PAGE):
         found += [msgspec.Raw(entry.value) for entry in page]
         after = page[-1].seq

@@ -64,7 +64,8 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     ``answered`` the answers that came; ``awaits`` names the events that a waiting item would be moved by.
 
     ``journaled`` says that it has a journal, of the ``shape`` of handler that wrote it, and ``asked_for_good`` how many
-    of the questions are in it. A ``parked`` item was left by its worker until an event comes, or until ``wake_at``.
+    of the questions are in it; its entries up to ``base`` need not be read. A ``parked`` item was left by its worker
+    until an event comes, or until ``wake_at``.
     """
 
     id: str
@@ -101,6 +102,7 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     journaled: bool = False
     shape: str = ""
     asked_for_good: int = 0
+    base: int = 0
     parked: bool = False
     wake_at: float | None = None
 

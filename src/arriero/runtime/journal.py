@@ -3,16 +3,18 @@
 Written when a step has its result and the run goes on: every tick since the last entry, the change of the state, and
 which events from outside were taken. The tick that ends a run is not written, so a run of one step writes nothing.
 
-An entry is ``{"ticks": [...], "state": ..., "patch": [...], "taken": [...], "asked": true}``, with what there is of it:
-the whole state when it first differs from what the session kept, patches (RFC 6902) of that form from then on, the
-numbers of the arrivals that were taken, and whether what the entry before it asks for has been asked.
+An entry is ``{"ticks": [...], "state": ..., "patch": [...], "taken": [...], "asked": true}``, or a part of it: the
+whole state when it first differs from what the session kept, patches (RFC 6902) of that form from then on, the numbers
+of the arrivals that were taken, and whether what the entry before it asks for has been asked. Every so many entries
+one says all that is known, as ``{"broker": ..., "state": ..., "taken": [...], "waiters": [...]}``, so that a run of any
+length goes on as fast as a short one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workflows.events import InputRequiredEvent, StopEvent
 from workflows.runtime.types.results import AddWaiter, DeleteWaiter, StepWorkerFailed, StepWorkerResult
@@ -23,12 +25,21 @@ from arriero.runtime.session import SessionState
 from arriero.runtime.ticks import TickCodec
 from arriero.types.handling import HandlerContext
 
+if TYPE_CHECKING:
+    from arriero.runtime.resume import Past
+
 
 class RunJournal:
     """Keeps what a run does, one entry at a time; ``transactional`` holds back what steps send until they end."""
 
     def __init__(
-        self, codec: TickCodec, context: HandlerContext, session: SessionState, *, transactional: bool = True
+        self,
+        codec: TickCodec,
+        context: HandlerContext,
+        session: SessionState,
+        past: Past | None = None,
+        *,
+        transactional: bool = True,
     ) -> None:
         self._codec = codec
         self._context = context
@@ -38,13 +49,17 @@ class RunJournal:
         self._taken: list[int] = []
         self._asks = False
         self._turn = asyncio.Lock()
+        self._summary = Summary(codec, past, context.grant.item_id)
         self._sends: dict[str, list[WorkflowTick]] = {}
-        self.waiters = Waiters()
+        self.waiters = past.waiters if past is not None else Waiters()
+        #: Until when the run only waits to try a step again, in seconds since the epoch.
+        self.pauses_until = 0.0
 
     async def on_tick(self, tick: WorkflowTick, held: Held | None) -> None:
         """The engine has taken a tick, and begins nothing before this returns."""
         self._buffer.append(tick)
         self.waiters.note(tick)
+        self.pauses_until = max(self.pauses_until, _retry_at(tick))
         if held is not None:
             self._taken.append(held.arrival.seq)
         if isinstance(tick, TickStepResult) and not _ends(tick):
@@ -58,6 +73,8 @@ class RunJournal:
         if isinstance(tick, TickStepResult) and tick.invocation_id is not None:
             for sent in self._sends.pop(tick.invocation_id, ()):
                 deliver(sent)
+        if self._summary.is_due and not self._buffer:
+            await self._sum_up()
 
     def asks(self) -> None:
         """The engine asks for something from outside, as a consequence of the tick at hand."""
@@ -76,7 +93,7 @@ class RunJournal:
         self._sends.setdefault(emission.invocation_id, []).append(tick)
         return True
 
-    async def flush(self, *, asked: bool = False) -> None:
+    async def flush(self, *, asked: bool = False, durable: bool = True) -> None:
         """Keep what has gathered."""
         async with self._turn:
             if not self._buffer and not asked:
@@ -89,7 +106,48 @@ class RunJournal:
                 entry["taken"] = taken
             if asked:
                 entry["asked"] = True
-            await self._context.record(entry, self._codec.shape)
+            self._summary.add(ticks, taken)
+            await self._context.record(entry, self._codec.shape, durable=durable)
+
+    async def _sum_up(self) -> None:
+        async with self._turn:
+            entry = self._summary.entry(self.waiters)
+            entry |= self._session.whole()
+            await self._context.record(entry, self._codec.shape, base=True)
+
+
+class Summary:
+    """The engine's state as of the last entry, a little behind: it is only worked out when it is to be written."""
+
+    #: So many entries are written between two that say all.
+    EVERY = 128
+
+    def __init__(self, codec: TickCodec, past: Past | None, run_id: str) -> None:
+        self._codec = codec
+        self._run_id = run_id
+        self._broker = past.broker if past is not None else None
+        self._taken = sorted(past.taken) if past is not None else []
+        self._ticks: list[WorkflowTick] = []
+        self._entries = past.entries if past is not None else 0
+
+    @property
+    def is_due(self) -> bool:
+        return self._entries >= self.EVERY
+
+    def add(self, ticks: list[WorkflowTick], taken: list[int]) -> None:
+        self._ticks += ticks
+        self._taken += taken
+        self._entries += 1
+
+    def entry(self, waiters: Waiters) -> dict[str, Any]:
+        """All of it, as an entry."""
+        self._broker = self._codec.fold(self._broker, self._ticks, self._run_id)
+        self._ticks, self._entries = [], 0
+        return {
+            "broker": self._codec.write_broker(self._broker),
+            "taken": list(self._taken),
+            "waiters": [[step, waiter, until] for (step, waiter), until in waiters.until.items()],
+        }
 
 
 class Waiters:
@@ -111,6 +169,15 @@ class Waiters:
     def next(self, now: float) -> float | None:
         """Seconds until the first of them."""
         return max(0.0, min(self.until.values()) - now) if self.until else None
+
+
+def _retry_at(tick: WorkflowTick) -> float:
+    """When a step whose try failed is tried again."""
+    if not isinstance(tick, TickStepResult):
+        return 0.0
+    failed = (result for result in tick.result if isinstance(result, StepWorkerFailed))
+    delays = ((each.failed_at, each.retry_decision.delay) for each in failed if each.retry_decision is not None)
+    return max((at + delay for at, delay in delays if delay is not None), default=0.0)
 
 
 def _ends(tick: TickStepResult) -> bool:

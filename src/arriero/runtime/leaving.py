@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from arriero.runtime.journal import RunJournal
 from arriero.types.handling import HandlerContext
 
+#: Seconds from which on a pause before the next try of a step is worth to leave the run.
+LONG = 5.0
+
 
 class Leaving:
     """Leaves an item whose run has rested for a while, and whose journal says all of it."""
@@ -27,6 +30,11 @@ class Leaving:
         self._events = events
         self._timer = asyncio.get_running_loop().call_later(self._linger, self._begin)
 
+    def pauses(self) -> None:
+        """There is nothing to do but to try a step again, if that is a while from now."""
+        if self._timer is None and self._journal.pauses_until - time.time() > max(self._linger, LONG):
+            self.rests(())
+
     def busy(self) -> None:
         """There is something to do again."""
         if self._timer is not None:
@@ -44,4 +52,9 @@ class Leaving:
 
     async def _leave(self) -> None:
         await self._journal.flush()
-        await self._context.leave(self._events, wake_after=self._journal.waiters.next(time.time()))
+        now = time.time()
+        until = [self._journal.waiters.next(now)]
+        if self._journal.pauses_until > now:
+            until.append(self._journal.pauses_until - now)
+        wake_after = min((seconds for seconds in until if seconds is not None), default=None)
+        await self._context.leave(self._events, wake_after=wake_after)

@@ -34,6 +34,8 @@ class Past:
     taken: set[int] = field(default_factory=set)
     unasked: list[Event] = field(default_factory=list)
     waiters: Waiters = field(default_factory=Waiters)
+    #: How many entries were read.
+    entries: int = 0
 
     def timeouts(self) -> list[tuple[float, TickWaiterTimeout]]:
         """The limits of the steps that still wait, and when they are due. The engine itself forgets them."""
@@ -58,6 +60,9 @@ def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Ra
     past = Past(BrokerState.from_workflow(workflow))
     entries = [_entry(raw) for raw in journal]
     for entry in entries:
+        if "broker" in entry:
+            past.broker = codec.read_broker(entry["broker"])
+            past.waiters.until = {(step, waiter): until for step, waiter, until in entry.get("waiters", ())}
         if entry.get("asked"):
             past.unasked.clear()
         for value in entry.get("ticks", ()):
@@ -68,6 +73,7 @@ def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Ra
             past.unasked += [event for event in published if is_question(event)]
         _change_state(past, entry)
     past.taken = taken_in(entries)
+    past.entries = len(entries)
     return past
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,6 +79,8 @@ class Run(InternalRunAdapter):
         self._ending: list[asyncio.Task[None]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
+        #: Told when the run has nothing to do before a time that is known.
+        self.on_pause: Callable[[], None] | None = None
         # The events from outside that are on their way to the control loop, and the one that it works on.
         self._outside: dict[int, Held] = {}
         self._held: Held | None = None
@@ -181,6 +184,8 @@ class Run(InternalRunAdapter):
     ) -> WaitForNextTaskResult:
         started = [self._start(each) for each in pending]
         if not self._finished and not self._inbox:
+            if self.on_pause is not None and timeout is not None and not self._working:
+                self.on_pause()
             await self._wait(timeout)
         return WaitForNextTaskResult(self._next(), started)
 

@@ -128,9 +128,11 @@ class WorkflowRunner:
             assert start is not None  # without the engine nothing keeps a journal
             return await self._public.run(start, stream, session)
         around = stream.around
-        run = self._engine.new_run(run_id, stream, session, self._journal_of(around, session))
+        run = self._engine.new_run(run_id, stream, session, self._journal_of(around, session, past))
         if around is not None:
             around.attach(run_id, run.put, lambda: run.at_work)
+            if around.item.leaving is not None and not around.path:
+                run.on_pause = around.item.leaving.pauses
         live.add(run)
         try:
             return await self._engine.run(run, start, past)
@@ -139,7 +141,7 @@ class WorkflowRunner:
             if around is not None and around.item.leaving is not None and not around.path:
                 around.item.leaving.end()
 
-    def _journal_of(self, around: Surroundings | None, session: SessionState) -> RunJournal | None:
+    def _journal_of(self, around: Surroundings | None, session: SessionState, past: Past | None) -> RunJournal | None:
         """The journal of an item's own run; what runs below it in this process has none."""
         if around is None or around.path or around.item.durability is None or self.ticks is None:
             return None
@@ -147,9 +149,10 @@ class WorkflowRunner:
         from arriero.runtime.leaving import Leaving
 
         item = around.item
-        assert item.durability is not None  # asked above
-        item.journal = RunJournal(self.ticks, item.context, session, transactional=item.durability.transactional)
-        item.leaving = Leaving(item.context, item.journal, item.durability.linger)
+        kind = item.durability
+        assert kind is not None  # asked above
+        item.journal = RunJournal(self.ticks, item.context, session, past, transactional=kind.transactional)
+        item.leaving = Leaving(item.context, item.journal, kind.linger)
         return item.journal
 
     def read_past(self, grant: Grant) -> Past | None:

@@ -75,6 +75,10 @@ class SessionState:
         except (*_UNREADABLE, _CannotKeep) as error:
             raise NotJSON(f"the state of {self._codec.name} cannot be kept in the journal: {error}") from error
 
+    def whole(self) -> dict[str, Any]:
+        """The ``state`` as it was last written to a journal, if it was."""
+        return {} if self._written is None else {"state": self._written.to_dict()}
+
     @property
     def serializer(self) -> _Declared:
         """For contexts of the engine: declared classes only."""

@@ -126,9 +126,11 @@ class ItemRuns:
     async def keep(self) -> None:
         """Have what the run has come to in its journal, before something is begun that must find it again."""
         if self.journal is not None:
-            await self.journal.flush()
+            await self.journal.flush(durable=False)
 
     def _wakes(self) -> None:
+        if self._is_told:
+            self.context.busy()
         self._is_told = False
         if self.leaving is not None:
             self.leaving.busy()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from workflows import Workflow
+from workflows.context.context_types import SerializedContext
 from workflows.context.serializers import BaseSerializer, JsonSerializer
 from workflows.events import Event
+from workflows.runtime.control_loop.reduce import rebuild_state_from_ticks
+from workflows.runtime.types.internal_state import BrokerState
 from workflows.runtime.types.results import AddCollectedEvent, AddWaiter, StepWorkerResult
 from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick, WorkflowTickAdapter
 
@@ -28,6 +31,7 @@ class TickCodec:
     """Writes and reads the ticks of one workflow; ``declared`` resolves the classes that it declares."""
 
     def __init__(self, workflow: Workflow, declared: BaseSerializer) -> None:
+        self._workflow = workflow
         self._name = type(workflow).__name__
         self._serializer = _Ticks(declared)
         #: What the steps take and give. A journal of another shape cannot be continued.
@@ -46,6 +50,26 @@ class TickCodec:
                 return WorkflowTickAdapter.validate_python(value)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreDamaged(f"an entry in the journal of a run of {self._name} cannot be read: {error}") from error
+
+    def fold(self, broker: BrokerState | None, ticks: Sequence[WorkflowTick], run_id: str) -> BrokerState:
+        """The engine's state after these ticks."""
+        broker = broker if broker is not None else BrokerState.from_workflow(self._workflow)
+        return rebuild_state_from_ticks(broker, list(ticks), run_id)
+
+    def write_broker(self, broker: BrokerState) -> Any:
+        """The engine's state as a JSON value. Errors: ``NotJSON``."""
+        serialized = broker.to_serialized(self._serializer)
+        serialized.state = {}
+        return to_json_value(serialized.model_dump(mode="json"), f"the state of a run of {self._name}")
+
+    def read_broker(self, value: Any) -> BrokerState:
+        """Errors: ``StoreDamaged``."""
+        try:
+            with self._serializer.validation_context():
+                serialized = SerializedContext.from_dict_auto(value, self._serializer)
+                return BrokerState.from_serialized(serialized, self._workflow, self._serializer)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise StoreDamaged(f"the state of a run of {self._name} cannot be read: {error}") from error
 
     def _check(self, event: Event) -> None:
         """Better that the run which writes it fails than that it cannot go on after a crash."""

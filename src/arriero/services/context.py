@@ -57,7 +57,7 @@ class Run:
         self.arrived: list[Arrival] = list(grant.inbox)
         self.seen = grant.inbox[-1].seq if grant.inbox else 0
         self.waking = False
-        self.entries = len(grant.journal)
+        self.entries = grant.skipped + len(grant.journal)
 
     def let_go(self) -> bool:
         """Give the slot up, if it has one; gives whether it had."""
@@ -136,7 +136,7 @@ class ItemContext:
         )
         return _value(service, await self._away(call))
 
-    async def record(self, entry: Any, shape: str = "") -> None:
+    async def record(self, entry: Any, shape: str = "", *, durable: bool = True, base: bool = False) -> None:
         run, grant = self._run, self.grant
         raw = msgspec.Raw(bounded(encode_json(entry, "an entry of the journal"), "an entry of the journal"))
         frame = Journal(
@@ -147,6 +147,8 @@ class ItemContext:
             entry=raw,
             shape=shape,
             events=await run.emitter.take(),
+            durable=durable,
+            base=base,
         )
         await self._whatever_happens(lambda: self._link.journal(frame))
         run.entries += 1
@@ -182,12 +184,23 @@ class ItemContext:
         run.idle = True
         if run.let_go():
             self._on_free()
-        self._start(self._say_idle(list(events)))
+        self._start(self._say(Wait(request=0, item_id=run.grant.item_id, token=run.grant.token, events=list(events))))
 
-    async def _say_idle(self, events: list[str]) -> None:
-        run, grant = self._run, self.grant
-        while run.idle and not run.stopped:
-            wait = Wait(request=0, item_id=grant.item_id, token=grant.token, events=events, seen=run.seen)
+    def busy(self) -> None:
+        run = self._run
+        if not run.idle or run.waking or run.stopped:
+            return
+        run.idle = False
+        if not run.holds and not run.calls:
+            run.slots.seize()
+            run.holds = True
+        self._start(self._say(Wait(request=0, item_id=run.grant.item_id, token=run.grant.token, over=True)))
+
+    async def _say(self, wait: Wait) -> None:
+        """Tell whether the item waits, as long as it does so."""
+        run = self._run
+        while run.idle is not wait.over and not run.stopped:
+            wait.seen = run.seen
             try:
                 await self._link.wait(wait)
             except Fenced:

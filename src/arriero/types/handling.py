@@ -50,10 +50,12 @@ class HandlerContext(Protocol):
         ``TaskFailed``, ``TaskCancelled``, ``TaskTimedOut`` or ``TaskDead`` as the child ended.
         """
 
-    async def record(self, entry: Any, shape: str = "") -> None:
-        """Keep a JSON value in the item's journal, with the events that were emitted before; durable when it returns.
+    async def record(self, entry: Any, shape: str = "", *, durable: bool = True, base: bool = False) -> None:
+        """Keep a JSON value in the item's journal, with the events that were emitted before.
 
-        ``grant.journal`` holds those of earlier runs. Errors: ``NotJSON``, ``Fenced`` when the item is another's.
+        When this returns it outlives a crash; a ``durable`` one a power cut too, the others with the next that is.
+        After a ``base``, which says all, the entries before it are not read any more. ``grant.journal`` holds those
+        of earlier runs. Errors: ``NotJSON``, ``Fenced`` when the item is another's.
         """
 
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
@@ -64,6 +66,9 @@ class HandlerContext(Protocol):
 
         The item holds no slot until the next arrival; readers of its status see what it waits for.
         """
+
+    def busy(self) -> None:
+        """There is something to do again, though no event has come."""
 
     async def leave(self, events: Sequence[str], *, wake_after: float | None = None, reason: str = "") -> None:
         """As :meth:`idle`, for an item whose journal says all: it is given up, and claimed again when an event comes.

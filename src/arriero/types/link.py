@@ -35,7 +35,7 @@ class Grant(msgspec.Struct, kw_only=True, omit_defaults=True):
     ``input`` is the task's text, ``context`` what the (session, service) kept from its last item. ``deadline`` is in
     seconds from now. ``path`` names the services between the task and this item, joined by slashes: empty for the
     task's own. ``inbox`` holds the events that were sent from outside so far, ``journal`` how far an earlier
-    run had come, written by a handler of that ``shape``.
+    run had come, written by a handler of that ``shape``: the entries behind the first ``skipped``.
     """
 
     item_id: str
@@ -52,6 +52,7 @@ class Grant(msgspec.Struct, kw_only=True, omit_defaults=True):
     path: str = ""
     inbox: list[Arrival] = []
     journal: list[msgspec.Raw] = []
+    skipped: int = 0
     shape: str = ""
 
 
@@ -154,7 +155,8 @@ class Journal(msgspec.Struct, kw_only=True, omit_defaults=True, tag="journal"):
     """Keep how far an item has come, before what follows from it is begun.
 
     ``entry`` is the item's ``number``-th, a JSON value that only its handler reads; ``shape`` says by which version
-    of the handler it was written. ``events`` is what its stream has besides, in the same commit.
+    of the handler it was written. ``events`` is what its stream has besides, in the same commit. One that is not
+    ``durable`` goes to the disk with what follows from it. A ``base`` says all, so that those before it are not read.
     """
 
     request: int
@@ -164,14 +166,16 @@ class Journal(msgspec.Struct, kw_only=True, omit_defaults=True, tag="journal"):
     entry: msgspec.Raw
     shape: str = ""
     events: list[Event] = []
+    durable: bool = True
+    base: bool = False
 
 
 class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
     """The item has nothing to do until an event comes from outside. ``events`` names what would move it.
 
     ``seen`` is the seq of the newest arrival that it knows, so that one which crosses this frame is not slept through.
-    With ``leave`` the worker wants to be rid of the item, whose journal says all; it is claimed anew when an event
-    comes, or after ``wake_after`` seconds. ``reason`` is for people.
+    ``over`` takes it back: there is something to do. With ``leave`` the worker wants to be rid of the item, whose
+    journal says all; it is claimed anew when an event comes, or after ``wake_after`` seconds. ``reason`` is for people.
     """
 
     request: int
@@ -179,6 +183,7 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
     token: str
     events: list[str] = []
     seen: int = 0
+    over: bool = False
     leave: bool = False
     wake_after: float | None = None
     reason: str = ""

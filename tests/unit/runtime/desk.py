@@ -52,6 +52,8 @@ class Desk:
         self.kept_events = 0
         self.dies_at: int | None = None
         self.shape = ""
+        self.base = 0
+        self.is_busy = 0
 
     @property
     def seen(self) -> list[tuple[str, str]]:
@@ -105,10 +107,11 @@ class Desk:
         finally:
             self.under_way -= 1
 
-    async def record(self, entry: Any, shape: str = "") -> None:
+    async def record(self, entry: Any, shape: str = "", *, durable: bool = True, base: bool = False) -> None:
         if self.dies_at == len(self.entries):
             raise Died
         self.entries.append(json.loads(encode_json(entry, "an entry")))
+        self.base = len(self.entries) - 1 if base else self.base
         self.shape = shape
         self.kept_events = len(self.events)
 
@@ -121,11 +124,12 @@ class Desk:
     def again(self) -> "Desk":
         """The same item with its next worker: what was not written is gone."""
         other = Desk(self.services)
-        journal = [msgspec.Raw(json.dumps(entry).encode()) for entry in self.entries]
+        journal = [msgspec.Raw(json.dumps(entry).encode()) for entry in self.entries[self.base :]]
         other.grant = msgspec.structs.replace(
             self.grant, epoch=self.grant.epoch + 1, journal=journal, shape=self.shape, inbox=list(self._inbox)
         )
         other.entries, other.shape, other._inbox = list(self.entries), self.shape, list(self._inbox)
+        other.base = self.base
         other.events = self.events[: self.kept_events]
         other.kept_events = self.kept_events
         return other
@@ -134,6 +138,9 @@ class Desk:
         self._on_arrival = on_arrival
         for arrival in list(self._inbox):
             on_arrival(arrival)
+
+    def busy(self) -> None:
+        self.is_busy += 1
 
     def idle(self, events: Sequence[str]) -> None:
         self.idled.put_nowait(list(events))

@@ -13,6 +13,7 @@ from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
+from arriero.runtime.journal import Summary
 from arriero.runtime.nested import Nested
 from arriero.services.handlers import WorkflowHandler, WorkflowOptions
 from arriero.types.errors import NotJSON, StoreDamaged
@@ -102,8 +103,8 @@ def _dies_before(desk: Desk, name: str) -> Desk:
     """A desk whose worker dies when that step is about to begin: after the write before it."""
     write = desk.record
 
-    async def record(entry: Any, shape: str = "") -> None:
-        await write(entry, shape)
+    async def record(entry: Any, shape: str = "", **how: Any) -> None:
+        await write(entry, shape, **how)
         if len(desk.entries) == 2:
             raise Died
 
@@ -422,3 +423,69 @@ async def test_what_looks_like_a_mark_in_the_input_stays_what_it_is() -> None:
 
     _, results = await survives(Echo, given=marked)
     assert results == [marked] * len(results)
+
+
+class Loop(Workflow):
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> First:
+        await ctx.store.set("sum", 0)
+        return First(value=0)
+
+    @step
+    async def go(self, ctx: Context, ev: First) -> First | StopEvent:
+        done[f"go {ev.value}"] += 1
+        async with ctx.store.edit_state() as state:
+            state["sum"] += ev.value
+        return First(value=ev.value + 1) if ev.value < 12 else StopEvent(result=await ctx.store.get("sum"))
+
+
+async def test_a_long_run_goes_on_from_an_entry_that_says_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Summary, "EVERY", 4)
+    desks, results = await survives(Loop)
+    assert results == [78] * len(desks)
+    assert desks[0].base > 0
+    cut = Desk()
+    cut.dies_at = len(desks[0].entries) - 1
+    with pytest.raises(Died):
+        await cut.handle(WorkflowHandler(Loop()))
+    after = cut.again()
+    assert len(after.grant.journal) <= 5
+    assert (await after.handle(WorkflowHandler(Loop()))).value == 78
+
+
+async def test_answers_and_waits_outlive_an_entry_that_says_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Summary, "EVERY", 1)
+
+    class Patient(Workflow):
+        @step
+        async def begin(self, ev: StartEvent) -> First:
+            return First(value=1)
+
+        @step
+        async def wait(self, ctx: Context, ev: First) -> StopEvent:
+            answer = await ctx.wait_for_event(Answer, waiter_event=Sure(question="?"), timeout=60.0)
+            return StopEvent(result=answer.text)
+
+    desk = Desk()
+    with pytest.raises(Died):
+        await _left(desk, WorkflowHandler(Patient(), WorkflowOptions(linger=0.0)))
+    assert desk.left[0][1] is not None
+    after = desk.again()
+    after.send("Answer", text="yes")
+    assert (await after.handle(WorkflowHandler(Patient()))).value == "yes"
+    assert after.questions == 1
+
+
+async def test_a_run_that_waits_long_to_try_a_step_again_is_left_until_then() -> None:
+    class Slow(Workflow):
+        @step(retry_policy=retry_policy(wait=wait_fixed(60.0), stop=stop_after_attempt(3)))
+        async def shake(self, ev: StartEvent) -> StopEvent:
+            raise ValueError("not yet")
+
+    desk = Desk()
+    with pytest.raises(Died):
+        await _left(desk, WorkflowHandler(Slow(), WorkflowOptions(linger=0.0)))
+    [(events, wake_after, _)] = desk.left
+    assert events == []
+    assert wake_after is not None
+    assert 50 < wake_after <= 60
