@@ -1,4 +1,7 @@
-"""The service `answer`: the passage that answers a question, or the plain word that none does."""
+"""The service `answer`: the passage that answers a question, or the plain word that none does.
+
+With a model at hand (see `writer`) it has the answer written in words, from the passages.
+"""
 
 import math
 from collections.abc import Collection, Iterable
@@ -6,13 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from passages import sentences_of
+from progress import Progress
 from question import Question
 from words import stems
-from workflows import Workflow, step
-from workflows.events import StartEvent, StopEvent
+from workflows import Context, Workflow, step
+from workflows.events import Event, StartEvent, StopEvent
+from writer import PASSAGES, Endpoint, NotWritten
 
 #: How much of the question, by weight, has to be found for an answer.
 ENOUGH = 0.6
+#: How much has to be found for a model to be asked.
+WORTH_WRITING = 0.5
 #: A term counts in full where it stands in the passage, and less where it stands near it.
 IN_HEADINGS = 0.9
 IN_FILE = 0.4
@@ -29,10 +36,46 @@ class AnswerFrom(StartEvent):
     passages: list[dict[str, Any]]
 
 
+class Judged(Event):
+    """The verdict, and the passages that a model would read."""
+
+    question: str
+    verdict: dict[str, Any]
+    passages: list[dict[str, Any]]
+
+
 class AnswerWorkflow(Workflow):
     @step
-    async def answer(self, event: AnswerFrom) -> StopEvent:
-        return StopEvent(result=judge(event.question, event.terms, event.passages))
+    async def weigh(self, context: Context, event: AnswerFrom) -> Judged:
+        verdict = judge(event.question, event.terms, event.passages)
+        did = f"weighed {len(event.passages)} passages, the best covers {verdict['evidence']:.0%} of the question"
+        context.write_event_to_stream(Progress(did=did))
+        best, others = verdict["passage"], event.passages[: PASSAGES - 1]
+        passages = [best, *(passage for passage in others if not _is_same(passage, best))] if best else []
+        return Judged(question=event.question, verdict=verdict, passages=passages)
+
+    @step
+    async def write(self, context: Context, event: Judged) -> StopEvent:
+        endpoint = Endpoint.in_environment()
+        if endpoint is None or event.verdict["evidence"] < WORTH_WRITING:
+            return StopEvent(result=event.verdict)
+        context.write_event_to_stream(Progress(did=f"asks {endpoint.name}"))
+        return StopEvent(result=event.verdict | await written(endpoint, event.question, event.passages))
+
+
+async def written(endpoint: Endpoint, question: str, passages: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the model adds to the verdict; where it fails, a sentence that says why."""
+    try:
+        answer = await endpoint.write(question, passages)
+    except NotWritten as error:
+        return {"note": f"No answer was written: {error}."}
+    if answer is None:
+        return {"answered": False, "note": f"{endpoint.name} finds no answer in the passages."}
+    return {"written": answer, "writer": endpoint.name}
+
+
+def _is_same(passage: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(passage[key] == other[key] for key in ("file", "first_line"))
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,23 @@
-"""The service `ask`: has a folder searched for a question and the findings judged, and tells how it goes.
+"""The service `ask`: has a folder searched for a question and the findings judged; in doubt it asks the person.
 
-It calls the services `search` and `answer` as any client does. The control plane is found as everywhere: by the
-environment (`CONTROL_PLANE_PORT`), or on port 8000.
+It runs the workflows `search` and `answer` as parameters of its steps. Deployed, these are the services of those names;
+in a notebook, the workflows that are bound by `AskWorkflow().add_workflows(search=..., answer=...)`.
 """
 
-import json
+from collections.abc import Awaitable
+from time import perf_counter
 from typing import Any
 
-from workflows import Context, Workflow, step
-from workflows.events import Event, StartEvent, StopEvent
+from answer import AnswerWorkflow
+from search import SearchWorkflow
+from workflows import Context
+from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from arriero import AsyncLlamaDeployClient, ControlPlaneConfig, TransientError
+from arriero import TransientError, Workflow, step
 from arriero.types.errors import UnknownService
+
+#: How much of the question, by weight, a passage has to hold for the person to be asked whether it is an answer.
+DOUBTFUL = 0.5
 
 
 class Ask(StartEvent):
@@ -19,50 +25,59 @@ class Ask(StartEvent):
     folder: str
 
 
-class Progress(Event):
-    """What a service has done, and in how many milliseconds, the way through the queue included."""
-
-    service: str
-    did: str
-    ms: float
-
-
-class Searched(Event):
+class Found(Event):
     question: str
     findings: dict[str, Any]
     ms: float
 
 
+class Doubt(InputRequiredEvent):
+    """What the person is asked: whether this passage is an answer."""
+
+    passage: dict[str, Any]
+    evidence: float
+
+
+class Confirmation(HumanResponseEvent):
+    yes: bool
+
+
 class AskWorkflow(Workflow):
-    def __init__(self, client: AsyncLlamaDeployClient, timeout: float | None = None) -> None:
-        super().__init__(timeout=timeout)
-        self._client = client
+    @step
+    async def find(self, event: Ask, search: SearchWorkflow) -> Found:
+        began = perf_counter()
+        findings = await started(search.run(question=event.question, folder=event.folder))
+        return Found(question=event.question, findings=findings, ms=ms_since(began))
 
     @step
-    async def search(self, context: Context, event: Ask) -> Searched:
-        findings, ms = await self._call("search", question=event.question, folder=event.folder)
-        did = f"read {findings['files']} files, ranked {findings['searched']} passages"
-        context.write_event_to_stream(Progress(service="search", did=did, ms=ms))
-        return Searched(question=event.question, findings=findings, ms=ms)
-
-    @step
-    async def answer(self, context: Context, event: Searched) -> StopEvent:
+    async def judge(self, context: Context, event: Found, answer: AnswerWorkflow) -> Doubt | StopEvent:
+        began = perf_counter()
         passages, terms = event.findings["passages"], event.findings["terms"]
-        verdict, ms = await self._call("answer", question=event.question, terms=terms, passages=passages)
-        did = f"weighed {len(passages)} passages, the best covers {verdict['evidence']:.0%} of the question"
-        context.write_event_to_stream(Progress(service="answer", did=did, ms=ms))
+        verdict = await started(answer.run(question=event.question, terms=terms, passages=passages))
         counts = {key: event.findings[key] for key in ("files", "searched", "skipped")}
-        return StopEvent(result=verdict | counts | {"ms": {"search": event.ms, "answer": ms}})
+        told = verdict | counts | {"ms": {"search": event.ms, "answer": ms_since(began)}}
+        if verdict["answered"] or verdict["evidence"] < DOUBTFUL:
+            return StopEvent(result=told)
+        await context.store.set("told", told)
+        return Doubt(passage=verdict["passage"], evidence=verdict["evidence"])
 
-    async def _call(self, service: str, **arguments: Any) -> tuple[dict[str, Any], float]:
-        """The JSON that a service makes of its arguments, and the milliseconds from submission to end."""
-        session = await self._client.create_session()
-        try:
-            result = await session.run(service, **arguments)
-        except UnknownService as error:
-            raise TransientError(f"{error} (it may be starting)") from error
-        [task] = await session.get_tasks()
-        return json.loads(result), round(1000 * (task.finished_at - task.created_at), 1)
+    @step
+    async def conclude(self, context: Context, event: Confirmation) -> StopEvent:
+        told = await context.store.get("told")
+        return StopEvent(result=told | {"confirmed": event.yes})
 
 
-workflow = AskWorkflow(AsyncLlamaDeployClient(ControlPlaneConfig()))
+async def started(call: Awaitable[Any]) -> Any:
+    """What the call gives; a service that is not known yet is tried again, for all are started at once."""
+    try:
+        return await call
+    except UnknownService as error:
+        raise TransientError(f"{error} (it may be starting)") from error
+
+
+def ms_since(began: float) -> float:
+    """Milliseconds, the way through the queue included."""
+    return round(1000 * (perf_counter() - began), 1)
+
+
+workflow = AskWorkflow(timeout=None)

@@ -1,12 +1,21 @@
 """What the quickstart prints."""
 
+import json
 import os
+import shlex
+import sys
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from parts import Part
+
+    from arriero.client import TaskEntry
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGAN = perf_counter()
 RULE = "-" * 72
 
@@ -21,23 +30,61 @@ def asked(question: str, folder: Path) -> None:
     print(f"Asking the files in {shown(folder)}: {printable(shorten(question))}\n")
 
 
-def progress(event: dict[str, Any]) -> None:
-    print(f"{perf_counter() - BEGAN:6.2f} s  {event['service']:<7} {event['did']}")
+def heard(entry: "TaskEntry") -> None:
+    """What a service tells, under the path by which it was called."""
+    where = "/".join(["ask", entry.path] if entry.path else ["ask"])
+    if entry.type == "Progress":
+        line(where, entry.data["did"])
+    elif entry.kind == "restarted":
+        line(where, "lost its worker; the next one goes on")
+    elif entry.last and entry.path:
+        line(where, "is done")
+
+
+def line(where: str, text: str) -> None:
+    print(f"{perf_counter() - BEGAN:6.2f} s  {where:<10} {printable(text)}")
+
+
+def again(killed: "Part", started: "Part") -> None:
+    line(killed.name, f"was killed ({killed.process.pid}) and is started again ({started.process.pid})")
+
+
+def doubt(passage: dict[str, Any], evidence: float, folder: Path, **_: Any) -> None:
+    print(f"\n{quoted(passage, folder)}")
+    print(f"That covers {evidence:.0%} of the question. Is it an answer? [y/N] ", end="", flush=True)
+
+
+def said(yes: bool, *, by_itself: bool) -> None:
+    if by_itself or not sys.stdin.isatty():  # a terminal shows what is typed
+        print(f"{'yes' if yes else 'no'}{' (--yes)' if by_itself else ''}")
 
 
 def answer(found: dict[str, Any], folder: Path) -> None:
-    passage = found["passage"]
     print()
-    if found["answered"]:
-        print(f"{place(passage, folder)} says:\n{RULE}\n{printable(passage['text'])}\n{RULE}")
+    if found["answered"] or found.get("confirmed"):
+        print(given(found, folder))
     elif not found["files"]:
         print(f"There are no .md or .txt files in {shown(folder)}.")
     else:
         print(f"The files in {shown(folder)} do not answer this question.")
-        if passage is not None:
-            print(f"The nearest passage, {place(passage, folder)} covers {found['evidence']:.0%} of it.")
+        if found["passage"] is not None:
+            print(f"The nearest passage, {place(found['passage'], folder)} covers {found['evidence']:.0%} of it.")
+    if "note" in found:
+        print(printable(found["note"]))
     if found["skipped"]:
         print(f"Not read: {listed(found['skipped'])}")
+
+
+def given(found: dict[str, Any], folder: Path) -> str:
+    words = (
+        f"{printable(found['written'])}\n(written by {printable(found['writer'])})\n\n" if "written" in found else ""
+    )
+    taken = "\nYou took this for the answer." if found.get("confirmed") else ""
+    return words + quoted(found["passage"], folder) + taken
+
+
+def quoted(passage: dict[str, Any], folder: Path) -> str:
+    return f"{place(passage, folder)} says:\n{RULE}\n{printable(passage['text'])}\n{RULE}"
 
 
 def timings(search: float, answer: float, ask: float) -> None:
@@ -47,17 +94,29 @@ def timings(search: float, answer: float, ask: float) -> None:
 
 
 def look_around() -> None:
+    python, here = shown(Path(sys.executable)), shown(Path(__file__).parent)
     print("\nLook around next:")
     print("  make quickstart ARGS='\"How long is a lease?\"'           another question")
     print("  make quickstart ARGS='--folder ~/notes \"Which ...?\"'    other files, .md or .txt")
     print("  make quickstart ARGS=--keep                             the same, and it runs on to be looked at")
+    print("The same by hand, each in a terminal of its own:")
+    print(f"  {python} -m arriero core")
+    for name in ("search", "answer", "ask"):
+        print(f"  {python} -m arriero worker {here}/{name}.py:workflow --service {name}")
 
 
-def look_around_in(url: str) -> None:
+def look_around_in(url: str, answer: int) -> None:
+    question = json.dumps({"question": "How long is a lease?", "folder": str(DOCS)})
+    task = json.dumps({"service_id": "ask", "input": question})
     print("\nIt runs on until Ctrl-C. Look around:")
     print(f"  curl {url}/services    who works here")
-    print(f"  curl {url}/sessions    what was asked, and what each service was asked for it")
+    print(f"  curl {url}/sessions    what was asked")
+    print(f"  curl {url}/sessions/SESSION/tasks/TASK/events    all that was said of one of them")
     print(f"  {url}/docs             every route, to try in a browser")
+    print("Ask again, and kill a service meanwhile:")
+    print(f'  curl -X POST {url}/sessions/create -d \'{{"session_id": "mine"}}\'')
+    print(f"  curl -X POST '{url}/sessions/mine/tasks?wait=30' -d {shlex.quote(task)}")
+    print(f"  kill -9 {answer}    it is started again, and what it had at hand is done")
 
 
 def place(passage: dict[str, Any], folder: Path) -> str:

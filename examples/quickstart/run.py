@@ -12,12 +12,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
+import person
 import report
 from parts import PartEnded, Parts, parts_in
 
 from arriero import ArrieroError, AsyncLlamaDeployClient, AsyncSessionClient, ControlPlaneConfig
-from arriero.types.errors import TaskError, UnknownService
+from arriero.client import TaskEntry
+from arriero.types.errors import UnknownService
+from arriero.types.tasks import TaskStatus
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parents[1] / "docs"
@@ -57,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(prog="quickstart", description=__doc__)
     described.add_argument("question", nargs="?", default=QUESTION, type=text)
     described.add_argument("--folder", type=Path, default=DOCS, help="a folder of .md and .txt files (these docs)")
+    described.add_argument("--yes", action="store_true", help="confirm what it asks, without asking you")
     described.add_argument("--keep", action="store_true", help="let it run on until Ctrl-C, to look around")
     return described
 
@@ -75,10 +80,10 @@ async def ask_the_docs(arguments: argparse.Namespace) -> None:
             await start(parts, port, queue_port)
             report.started({part.name: part.process.pid for part in parts.started}, url)
             async with AsyncLlamaDeployClient(ControlPlaneConfig(host=HOST, port=port), timeout=LIMIT) as client:
-                await parts.during(question(parts, client, arguments))
+                await parts.during(question(parts, client, arguments), report.again)
             if arguments.keep:
-                report.look_around_in(url)
-                await parts.during(told_to_end())
+                report.look_around_in(url, {part.name: part.process.pid for part in parts.started}["answer"])
+                await parts.during(told_to_end(), report.again)
             else:
                 report.look_around()
 
@@ -118,29 +123,66 @@ async def start(parts: Parts, port: int, queue_port: int) -> None:
 
 async def question(parts: Parts, client: AsyncLlamaDeployClient, arguments: argparse.Namespace) -> None:
     try:
-        async with asyncio.timeout(LIMIT):
-            await ask(client, arguments.question, Path.cwd() / arguments.folder)
-    except TaskError as error:
-        if error.error is not None and error.error.type == "FolderError":
-            raise NoAnswer(error.error.message) from error
-        raise NoAnswer(f"{error}\n{parts.last_words()}") from error
+        async with asyncio.timeout(LIMIT) as limit:
+            await Asking(await client.create_session(), arguments, limit).ask()
     except (ArrieroError, TimeoutError) as error:
         reason = str(error) or f"no answer within {LIMIT:.0f} s"
         raise NoAnswer(f"{reason}\n{parts.last_words()}") from error
+    except TaskEnded as error:
+        raise NoAnswer(str(error) if error.explains_itself else f"{error}\n{parts.last_words()}") from error
 
 
-async def ask(client: AsyncLlamaDeployClient, asked: str, folder: Path) -> None:
-    """Submit an `ask`, show its progress as it streams, and print what its last event says."""
-    report.asked(asked, folder)
-    session = await client.create_session()
-    task_id = await submit(session, question=asked, folder=str(folder))
-    async for event in session.get_task_result_stream(task_id):
-        if "result" not in event:
-            report.progress(event)
-            continue
-        report.answer(event["result"], folder)
-    [task] = await session.get_tasks()
-    report.timings(**event["result"]["ms"], ask=1000 * (task.finished_at - task.started_at))
+class TaskEnded(Exception):
+    """The task ended without a result."""
+
+    def __init__(self, entry: TaskEntry) -> None:
+        super().__init__(entry.error.message if entry.error is not None else f"the task was {entry.status}")
+        self.explains_itself = entry.error is not None and entry.error.type == "FolderError"
+
+
+class Asking:
+    """One question, from its submission to its answer; the limit does not count while the person thinks."""
+
+    def __init__(self, session: AsyncSessionClient, arguments: argparse.Namespace, limit: asyncio.Timeout) -> None:
+        self._session = session
+        self._question = arguments.question
+        self._folder = Path.cwd() / arguments.folder
+        self._says_yes = arguments.yes
+        self._limit = limit
+        self._thought = 0.0  # seconds
+        self._result: dict[str, Any] = {}
+
+    async def ask(self) -> None:
+        report.asked(self._question, self._folder)
+        task_id = await submit(self._session, question=self._question, folder=str(self._folder))
+        async for entry in self._session.follow(task_id):
+            await self._hear(task_id, entry)
+        task = await self._session.status(task_id)
+        report.answer(self._result, self._folder)
+        report.timings(**self._result["ms"], ask=1000 * (task.finished_at - task.created_at - self._thought))
+
+    async def _hear(self, task_id: str, entry: TaskEntry) -> None:
+        if entry.is_end and entry.status is not TaskStatus.COMPLETED:
+            raise TaskEnded(entry)
+        if entry.type == "Doubt":
+            await self._confirm(task_id, entry.data)
+        elif entry.type == "StopEvent" and not entry.path:
+            self._result = entry.data["result"]
+        else:
+            report.heard(entry)
+
+    async def _confirm(self, task_id: str, doubt: dict[str, Any]) -> None:
+        """What the workflow asks goes to the person, and what the person says to the workflow."""
+        from ask import Confirmation
+
+        report.doubt(**doubt, folder=self._folder)
+        began, now = perf_counter(), asyncio.get_running_loop().time
+        self._limit.reschedule(None)
+        yes = self._says_yes or await person.says_yes()
+        self._thought += perf_counter() - began
+        self._limit.reschedule(now() + LIMIT)
+        report.said(yes, by_itself=self._says_yes)
+        await self._session.send_event("ask", task_id, Confirmation(yes=yes))
 
 
 async def submit(session: AsyncSessionClient, **arguments: str) -> str:

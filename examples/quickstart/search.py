@@ -10,9 +10,10 @@ from typing import Any
 
 from folder import Folder, read_folder
 from passages import Passage, passages_of
+from progress import Progress
 from question import Question
 from words import stems
-from workflows import Workflow, step
+from workflows import Context, Workflow, step
 from workflows.events import StartEvent, StopEvent
 
 MOST_PASSAGES = 20
@@ -38,13 +39,16 @@ class SearchFor(StartEvent):
 
 class SearchWorkflow(Workflow):
     @step
-    async def search(self, event: SearchFor) -> StopEvent:
-        return StopEvent(result=await asyncio.to_thread(find, event.question, event.folder))
+    async def search(self, context: Context, event: SearchFor) -> StopEvent:
+        folder = await asyncio.to_thread(read_folder, event.folder)
+        context.write_event_to_stream(Progress(did=f"read {len(folder.files)} files"))
+        found = await asyncio.to_thread(find, event.question, folder)
+        context.write_event_to_stream(Progress(did=f"ranked {found['searched']} passages"))
+        return StopEvent(result=found)
 
 
-def find(question: str, path: str) -> dict[str, Any]:
+def find(question: str, folder: Folder) -> dict[str, Any]:
     """The best passages first, the question's terms with their weights, and what was read."""
-    folder = read_folder(path)
     entries = entries_of(folder)
     terms = weights(Question.read(question), entries)
     return {

@@ -1,5 +1,6 @@
 """What examples and documents run with: default ports that are free, and processes that end with the test."""
 
+import importlib
 import os
 import socket
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tests.examples.asking import QUICKSTART
 
 PORTS = ("CONTROL_PLANE_PORT", "SIMPLE_MESSAGE_QUEUE_PORT")
 END = 15  # seconds that a process gets to drain
@@ -29,6 +33,15 @@ def own_ports(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     for name, port in ports.items():
         monkeypatch.setenv(name, str(port))
     return ports
+
+
+@pytest.fixture(scope="session")
+def quickstart() -> SimpleNamespace:
+    """The modules of the quickstart, which import one another as the scripts that they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(QUICKSTART)
+        names = ("words", "question", "folder", "passages", "search", "writer", "answer", "ask", "parts")
+        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
 Start = Callable[..., subprocess.Popen[str]]

@@ -1,8 +1,6 @@
 """`make quickstart`, from the judgement of its services to its processes."""
 
 import asyncio
-import importlib
-import json
 import os
 import re
 import signal
@@ -24,18 +22,7 @@ from arriero import (
 )
 from arriero.types.errors import TaskFailed
 from tests.examples import invented
-
-ROOT = Path(__file__).parents[2]
-QUICKSTART = ROOT / "examples" / "quickstart"
-
-
-@pytest.fixture(scope="module")
-def quickstart() -> SimpleNamespace:
-    """The modules of the example, which import one another as the scripts that they are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(QUICKSTART)
-        names = ("words", "question", "folder", "passages", "search", "answer", "ask", "parts")
-        return SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+from tests.examples.asking import QUICKSTART, ROOT, assert_all_ended, quickstart_run, runs
 
 
 async def ask(quickstart: SimpleNamespace, question: str, folder: Path) -> dict:
@@ -194,7 +181,7 @@ async def client(quickstart) -> AsyncIterator[AsyncLlamaDeployClient]:
         flows = {
             "search": quickstart.search.SearchWorkflow(timeout=None),
             "answer": quickstart.answer.AnswerWorkflow(timeout=None),
-            "ask": quickstart.ask.AskWorkflow(client),
+            "ask": quickstart.ask.AskWorkflow(timeout=None),
         }
         tasks = [parts.create_task(deploy_core(config))]
         for name, flow in flows.items():
@@ -204,14 +191,26 @@ async def client(quickstart) -> AsyncIterator[AsyncLlamaDeployClient]:
             task.cancel()
 
 
-async def test_thirty_questions_at_once_are_answered_by_the_services(client, tmp_path: Path) -> None:
+async def test_the_three_workflows_run_in_one_program_as_they_are(quickstart, tmp_path: Path) -> None:
+    (tmp_path / "ferry.md").write_text("# Harbour\n\nThe ferry leaves at nine every morning.\n", encoding="utf-8")
+    flow = quickstart.ask.AskWorkflow()
+    flow.add_workflows(search=quickstart.search.SearchWorkflow(), answer=quickstart.answer.AnswerWorkflow())
+    told = await flow.run(question="When does the ferry leave?", folder=str(tmp_path))
+    assert (told["answered"], told["sentence"]) == (True, "The ferry leaves at nine every morning.")
+
+
+async def test_thirty_questions_at_once_are_answered_by_the_services(quickstart, client, tmp_path: Path) -> None:
     places = invented.invent(13)
     invented.write(places, tmp_path)
     asked = invented.answerable(places, 13) + invented.unanswerable(places, 13)
 
     async def answer(question: str) -> dict:
         session = await client.create_session()
-        return json.loads(await session.run("ask", question=question, folder=str(tmp_path)))
+        task_id = await session.run_nowait("ask", question=question, folder=str(tmp_path))
+        async for entry in session.follow(task_id):
+            if entry.type == "Doubt":
+                await session.send_event("ask", task_id, quickstart.ask.Confirmation(yes=False))
+        return (await session.get_task_result(task_id)).value
 
     verdicts = await asyncio.gather(*(answer(each.question) for each in asked))
     files = [verdict["passage"]["file"] if verdict["answered"] else None for verdict in verdicts]
@@ -227,40 +226,8 @@ async def test_a_folder_that_cannot_be_read_fails_the_whole_task_in_its_words(cl
     assert failed.value.error.type == "FolderError"
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, QUICKSTART / "run.py", *arguments],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-
-
-def started(output: str) -> dict[str, int]:
-    """The processes that it told of, by their names."""
-    line = re.search(r"^Started 4 processes: (.*)$", output, re.MULTILINE)[1]
-    return {name: int(pid) for name, pid in re.findall(r"(\w+) \((\d+)\)", line)}
-
-
-def assert_all_ended(output: str) -> None:
-    processes = started(output)
-    assert list(processes) == ["core", "search", "answer", "ask"]
-    assert [name for name, pid in processes.items() if runs(pid)] == []
-
-
-def runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_the_quickstart_prints_a_passage_that_stands_in_the_named_file() -> None:
-    done = run()
+    done = quickstart_run()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     said = re.search(
         r"^(docs/\S+), lines? (\d+)(?:-(\d+))?, says:\n-+\n(.*?)\n-+\n", done.stdout, re.MULTILINE | re.DOTALL
@@ -277,14 +244,14 @@ def test_the_quickstart_prints_a_passage_that_stands_in_the_named_file() -> None
 
 def test_the_quickstart_says_plainly_that_there_is_no_answer(tmp_path: Path) -> None:
     (tmp_path / "ferry.txt").write_text("The ferry to Ostwick leaves at nine.\n", encoding="utf-8")
-    done = run("Who painted the Mona Lisa?", "--folder", tmp_path)
+    done = quickstart_run("Who painted the Mona Lisa?", "--folder", tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert "do not answer this question" in done.stdout
     assert_all_ended(done.stdout)
 
 
 def test_the_quickstart_names_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    done = run("--folder", tmp_path / "missing")
+    done = quickstart_run("--folder", tmp_path / "missing")
     assert (done.returncode, done.stderr) == (1, f"quickstart: there is no folder {tmp_path / 'missing'}\n")
     assert_all_ended(done.stdout)
 
