@@ -8,6 +8,7 @@ from pathlib import Path
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
+from arriero import TransientError
 from tests.scenarios.gate import pass_gate
 
 HERE = Path(__file__)
@@ -43,6 +44,25 @@ class Steps(Workflow):
         if ev.number + 1 < wanted["count"]:
             return Next(number=ev.number + 1)
         return StopEvent(result=await ctx.store.get("seen"))
+
+
+class Flaky(Workflow):
+    """Its second step fails in a way that passes."""
+
+    tries = 0
+
+    @step
+    async def begin(self, ev: StartEvent) -> Next:
+        mark("begin")
+        return Next(number=1)
+
+    @step
+    async def end(self, ev: Next) -> StopEvent:
+        mark("end")
+        type(self).tries += 1
+        if self.tries == 1:
+            raise TransientError("not now", retry_after=0.01)
+        return StopEvent(result=self.tries)
 
 
 class Approval(HumanResponseEvent):

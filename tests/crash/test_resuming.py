@@ -78,3 +78,14 @@ async def test_a_run_that_waits_for_a_person_outlives_its_worker(client: AsyncLl
             await session.send_event("asking", task, Approval(yes=False))
         assert json.loads(await result_of(session, task)) is True
     assert [word for word, _ in parts.done_outside()] == ["ask", "answered"]
+
+
+async def test_an_attempt_that_failed_is_followed_by_one_of_the_failed_step_alone(
+    client: AsyncLlamaDeployClient, parts: Parts
+) -> None:
+    session = await client.create_session()
+    async with worker(parts, "Flaky", "flaky"):
+        task = await session.run_nowait("flaky")
+        assert await result_of(session, task) == "2"
+    assert [word for word, _ in parts.done_outside()] == ["begin", "end", "end"]
+    assert (await session.status(task)).attempts == 2

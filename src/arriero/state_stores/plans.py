@@ -20,6 +20,10 @@ NO_HEAD = Head()
 SMALL_OPS = 16
 SMALL_BYTES = 16 * 1024
 
+#: Collections that were found in order, for most commits are about the same few.
+_KNOWN: set[str] = set()
+MOST_KNOWN = 256
+
 
 @dataclass(slots=True)
 class Plan:
@@ -62,9 +66,12 @@ def plan_of(ops: Sequence[Op]) -> Plan:
 
 
 def _expecting(plan: Plan, op: Put | Delete | Expect, version: int | None) -> Place:
-    check_name("collection", op.collection)
-    check_name("key", op.key)
-    place = (op.collection, op.key)
+    place = collection, key = op.collection, op.key
+    if collection not in _KNOWN:
+        check_name("collection", collection)
+        if len(_KNOWN) < MOST_KNOWN:
+            _KNOWN.add(collection)
+    check_name("key", key)
     if version is not None:
         plan.expected.append((place, version))
     return place
