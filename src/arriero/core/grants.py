@@ -10,11 +10,11 @@ from arriero.core import names, records
 from arriero.core.arrivals import arrivals_of
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
+from arriero.core.making import context_for, grant_of
 from arriero.core.parking import entries_of
 from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.types.errors import ArrieroError, StateConflict, StoreDamaged, UnknownTask
-from arriero.types.ids import generate_token
 from arriero.types.link import Grant
 from arriero.types.tasks import TaskStatus
 
@@ -184,28 +184,13 @@ class Grants:
         task = await self._kernel.load(records.TASK, names.TASKS, item.task_id)
         if task is None:
             raise UnknownTask(f"item {item.id!r} belongs to no task")
-        context = None
-        if item.parent is None:
-            context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
-        left = None if item.deadline_at is None else max(0.0, item.deadline_at - self._kernel.clock())
-        return Grant(
-            item_id=item.id,
-            task_id=item.task_id,
-            session_id=item.session_id,
-            service=item.service,
-            token=generate_token(),
-            epoch=item.epoch + 1,
-            attempt=item.attempt + 1,
-            input=await self._kernel.values.input_of(item, task.record),
-            context=context.record if context else None,
-            deadline=left,
-            headers=task.record.headers,
-            path=item.path,
-            inbox=await arrivals_of(self._kernel, item),
-            journal=await entries_of(self._kernel, item),
-            skipped=item.base,
-            shape=item.shape,
-        )
+        text = await self._kernel.values.input_of(item, task.record)
+        context = await context_for(self._kernel, item)
+        grant = grant_of(task.record, item, text, context, self._kernel.clock())
+        grant.inbox = await arrivals_of(self._kernel, item)
+        grant.journal = await entries_of(self._kernel, item)
+        grant.skipped, grant.shape = item.base, item.shape
+        return grant
 
     def _put(self, change: Change, link: Link, item: Loaded[ItemRecord], grant: Grant) -> None:
         record = item.record

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from arriero.core import names, records
+from arriero.core import names
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
+from arriero.core.making import context_for, grant_of
 from arriero.core.records import ItemRecord, TaskRecord
 from arriero.types.errors import ArrieroError
-from arriero.types.ids import generate_token
 from arriero.types.link import Grant, Granted
 from arriero.types.tasks import TaskStatus
 
@@ -35,10 +35,7 @@ class Offers:
             change.make_ready(item)
             change.put(names.ITEMS, item.id, item, expect=0)
             return
-        kept = None
-        if item.parent is None:
-            context = await self._kernel.load(records.TEXT, names.CONTEXTS, names.lane(item.session_id, item.service))
-            kept = context.record if context else None
+        kept = await context_for(self._kernel, item)
         change.before.append(lambda: self._settle(change, task, item, kept))
 
     def _taker(self, service: str) -> Link | None:
@@ -50,7 +47,8 @@ class Offers:
         if link is None:
             change.make_ready(item)
         else:
-            self._give(change, link, item, _grant(task, item, context, self._kernel.clock()))
+            text = item.input if item.input is not None else task.input
+            self._give(change, link, item, grant_of(task, item, text, context, self._kernel.clock()))
         change.put(names.ITEMS, item.id, item, expect=0)
 
     def _give(self, change: Change, link: Link, item: ItemRecord, grant: Grant) -> None:
@@ -82,20 +80,3 @@ def _is_light(task: TaskRecord, item: ItemRecord) -> bool:
     if item.input is not None:
         return len(item.input) <= LARGEST
     return not item.apart and not task.apart and len(task.input) <= LARGEST
-
-
-def _grant(task: TaskRecord, item: ItemRecord, context: str | None, now: float) -> Grant:
-    return Grant(
-        item_id=item.id,
-        task_id=item.task_id,
-        session_id=item.session_id,
-        service=item.service,
-        token=generate_token(),
-        epoch=item.epoch + 1,
-        attempt=item.attempt + 1,
-        input=item.input if item.input is not None else task.input,
-        context=context,
-        deadline=None if item.deadline_at is None else max(0.0, item.deadline_at - now),
-        headers=task.headers,
-        path=item.path,
-    )

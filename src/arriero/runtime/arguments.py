@@ -11,7 +11,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from arriero.types.errors import InvalidInput
-from arriero.types.jsonvalue import MAX_DEPTH
+from arriero.types.jsonvalue import MAX_DEPTH, depth_of
 
 if TYPE_CHECKING:  # the engine is heavy, and reading a text does not need it
     from workflows import Workflow
@@ -37,26 +37,13 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         kind = _KIND.get(type(value), "null")
         raise InvalidInput(f"the input of a workflow's task is {EXPECTED}; this is {kind}")
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+    if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
         raise _too_deep()
     return value
 
 
 def _too_deep() -> InvalidInput:
     return InvalidInput(f"the input lies more than {MAX_DEPTH} levels deep, which is the limit", limit=MAX_DEPTH)
-
-
-def _depth(value: Any) -> int:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        level = [
-            inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-    return depth - 1
 
 
 def start_event(workflow: Workflow, arguments: Mapping[str, Any]) -> StartEvent:

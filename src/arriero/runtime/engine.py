@@ -40,7 +40,7 @@ from workflows.runtime.types.plugin import (
 )
 
 from arriero.runtime.journal import RunJournal
-from arriero.runtime.resume import Past
+from arriero.runtime.past import Past
 from arriero.runtime.run import Run
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream

@@ -13,20 +13,18 @@ length goes on as fast as a short one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from workflows.events import InputRequiredEvent, StopEvent
-from workflows.runtime.types.results import AddWaiter, DeleteWaiter, StepWorkerFailed, StepWorkerResult
+from workflows.events import StopEvent
+from workflows.runtime.types.results import StepWorkerFailed, StepWorkerResult
 from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, WorkflowTick
 
 from arriero.runtime.outside import Held
+from arriero.runtime.past import Past, Waiters
 from arriero.runtime.session import SessionState
 from arriero.runtime.ticks import TickCodec
 from arriero.types.handling import HandlerContext
-
-if TYPE_CHECKING:
-    from arriero.runtime.resume import Past
 
 
 class RunJournal:
@@ -150,27 +148,6 @@ class Summary:
         }
 
 
-class Waiters:
-    """When the steps that wait for an event give up, as seconds since the epoch."""
-
-    def __init__(self) -> None:
-        self.until: dict[tuple[str, str], float] = {}
-
-    def note(self, tick: WorkflowTick) -> None:
-        if not isinstance(tick, TickStepResult):
-            return
-        step = str(tick.step_id)
-        for result in tick.result:
-            if isinstance(result, AddWaiter) and result.timeout is not None:
-                self.until.setdefault((step, result.waiter_id), (tick.stamped_at or 0.0) + result.timeout)
-            elif isinstance(result, DeleteWaiter):
-                self.until.pop((step, result.waiter_id), None)
-
-    def next(self, now: float) -> float | None:
-        """Seconds until the first of them."""
-        return max(0.0, min(self.until.values()) - now) if self.until else None
-
-
 def _retry_at(tick: WorkflowTick) -> float:
     """When a step whose try failed is tried again."""
     if not isinstance(tick, TickStepResult):
@@ -190,12 +167,3 @@ def _ends(tick: TickStepResult) -> bool:
         )
         for result in tick.result
     )
-
-
-def is_question(event: object) -> bool:
-    return isinstance(event, InputRequiredEvent)
-
-
-def taken_in(entries: Iterable[dict[str, Any]]) -> set[int]:
-    """The numbers of the arrivals that a journal holds."""
-    return {seq for entry in entries for seq in entry.get("taken", ())}

@@ -3,48 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 from workflows import Workflow
-from workflows.events import Event
 from workflows.runtime.control_loop.reduce import _reduce_tick
 from workflows.runtime.types.commands import CommandPublishEvent
 from workflows.runtime.types.internal_state import BrokerState
-from workflows.runtime.types.step_id import StepId
-from workflows.runtime.types.ticks import TickWaiterTimeout
 
-from arriero.runtime.journal import Waiters, is_question, taken_in
+from arriero.runtime.past import Past, is_question
 from arriero.runtime.ticks import TickCodec
 from arriero.types.errors import StoreDamaged, WorkflowChanged
-
-
-@dataclass(slots=True)
-class Past:
-    """What a journal says: the engine's state, the state of the session, and what was taken from outside.
-
-    ``unasked`` are questions that were about to be asked when the run was cut off; ``waiters`` the limits of the steps
-    that wait.
-    """
-
-    broker: BrokerState
-    state: dict[str, Any] | None = None
-    taken: set[int] = field(default_factory=set)
-    unasked: list[Event] = field(default_factory=list)
-    waiters: Waiters = field(default_factory=Waiters)
-    #: How many entries were read.
-    entries: int = 0
-
-    def timeouts(self) -> list[tuple[float, TickWaiterTimeout]]:
-        """The limits of the steps that still wait, and when they are due. The engine itself forgets them."""
-        found = []
-        for (step, waiter_id), until in self.waiters.until.items():
-            worker = self.broker.workers.get(StepId.from_str(step))
-            if worker is not None and any(waiter.waiter_id == waiter_id for waiter in worker.collected_waiters):
-                found.append((until, TickWaiterTimeout(step_id=StepId.from_str(step), waiter_id=waiter_id)))
-        return found
 
 
 def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Raw], shape: str, run_id: str) -> Past:
@@ -72,7 +42,7 @@ def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Ra
             published = [command.event for command in commands if isinstance(command, CommandPublishEvent)]
             past.unasked += [event for event in published if is_question(event)]
         _change_state(past, entry)
-    past.taken = taken_in(entries)
+    past.taken = _taken_in(entries)
     past.entries = len(entries)
     return past
 
@@ -96,3 +66,8 @@ def _change_state(past: Past, entry: dict[str, Any]) -> None:
             past.state = apply_state_patch(past.state, entry["patch"])
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise StoreDamaged(f"a change of state in the journal does not fit: {error}") from error
+
+
+def _taken_in(entries: Iterable[dict[str, Any]]) -> set[int]:
+    """The numbers of the arrivals that a journal holds."""
+    return {seq for entry in entries for seq in entry.get("taken", ())}

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from workflows import Workflow
 from workflows.context.state_store import StateStore
@@ -25,13 +25,11 @@ from workflows.runtime.types.results import AddWaiter, StepWorkerFailed
 from workflows.runtime.types.ticks import TickAddEvent, TickCancelRun, WorkflowTick
 
 from arriero.runtime.failures import StepFailed
-from arriero.runtime.journal import RunJournal, is_question
+from arriero.runtime.journal import RunJournal
 from arriero.runtime.outside import Held
+from arriero.runtime.past import Past, is_question
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream, nothing
-
-if TYPE_CHECKING:
-    from arriero.runtime.resume import Past
 
 logger = logging.getLogger(__name__)
 

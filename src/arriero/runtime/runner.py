@@ -23,7 +23,7 @@ from arriero.types.link import Grant
 if TYPE_CHECKING:
     from arriero.runtime.engine import Engine
     from arriero.runtime.journal import RunJournal
-    from arriero.runtime.resume import Past
+    from arriero.runtime.past import Past
     from arriero.runtime.run import Run
     from arriero.runtime.ticks import TickCodec
 

@@ -33,6 +33,20 @@ _TEXT_ONLY = frozenset({str})
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 
 
+def depth_of(value: Any) -> int:
+    """How deep arrays and objects lie in one another, in a value of plain JSON types."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth - 1
+
+
 def encode_json(value: Any, what: str) -> bytes:
     """The JSON text of a value; :class:`NotJSON` says where in ``what`` something does not fit."""
     text = _encode_plain(value)
