@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from arriero.core import names, records
 from arriero.core.kernel import Kernel
 from arriero.core.limits import check_events
@@ -46,7 +44,7 @@ class Holds:
         seen = link.numbers.get(item.id)
         if seen is None:
             seen = await self._seen(item)
-        now = time.time()
+        now = self._kernel.clock()
         return [
             StreamEntry(
                 kind="event",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from arriero.runtime.journal import RunJournal
+from arriero.types.clock import now
 from arriero.types.handling import HandlerContext
 
 #: Seconds from which on a pause before the next try of a step is worth to leave the run.
@@ -32,7 +32,7 @@ class Leaving:
 
     def pauses(self) -> None:
         """There is nothing to do but to try a step again, if that is a while from now."""
-        if self._timer is None and self._journal.pauses_until - time.time() > max(self._linger, LONG):
+        if self._timer is None and self._journal.pauses_until - now() > max(self._linger, LONG):
             self.rests(())
 
     def busy(self) -> None:
@@ -52,9 +52,9 @@ class Leaving:
 
     async def _leave(self) -> None:
         await self._journal.flush()
-        now = time.time()
-        until = [self._journal.waiters.next(now)]
-        if self._journal.pauses_until > now:
-            until.append(self._journal.pauses_until - now)
+        at = now()
+        until = [self._journal.waiters.next(at)]
+        if self._journal.pauses_until > at:
+            until.append(self._journal.pauses_until - at)
         wake_after = min((seconds for seconds in until if seconds is not None), default=None)
         await self._context.leave(self._events, wake_after=wake_after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from workflows.runtime.types.internal_state import BrokerState
 
 from arriero.runtime.past import Past, is_question
 from arriero.runtime.ticks import TickCodec
+from arriero.types.clock import now
 from arriero.types.errors import StoreDamaged, WorkflowChanged
 
 
@@ -38,7 +38,7 @@ def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Ra
         for value in entry.get("ticks", ()):
             tick = codec.read(value)
             past.waiters.note(tick)
-            past.broker, commands = _reduce_tick(tick, past.broker, time.time(), run_id=run_id)
+            past.broker, commands = _reduce_tick(tick, past.broker, now(), run_id=run_id)
             published = [command.event for command in commands if isinstance(command, CommandPublishEvent)]
             past.unasked += [event for event in published if is_question(event)]
         _change_state(past, entry)

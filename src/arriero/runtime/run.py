@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +29,7 @@ from arriero.runtime.outside import Held
 from arriero.runtime.past import Past, is_question
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream, nothing
+from arriero.types.clock import now
 
 logger = logging.getLogger(__name__)
 
@@ -153,16 +153,16 @@ class Run(InternalRunAdapter):
         self._home = asyncio.current_task()
         if past is None:
             return
-        loop, now = asyncio.get_running_loop(), time.time()
+        loop, at = asyncio.get_running_loop(), now()
         for until, tick in past.timeouts():
-            self._timers.append(loop.call_later(max(0.0, until - now), self._receive, tick))
+            self._timers.append(loop.call_later(max(0.0, until - at), self._receive, tick))
         for event in past.unasked:
             self._stream.publish(event)
         if past.unasked and self._journal is not None:
             self._journal.asks()
 
     async def get_now(self) -> float:
-        return time.time()
+        return now()
 
     def get_state_store(self, namespace: tuple[str, ...] = ()) -> StateStore[Any] | None:
         return None if namespace else self._session.store

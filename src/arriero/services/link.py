@@ -9,6 +9,7 @@ import json
 import logging
 import random
 from collections.abc import Callable
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -58,6 +59,17 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 1.0
 #: How long the worker waits for the answer to its goodbye, and for a renewal, in seconds.
 PATIENCE = 2.0
+
+
+class Socket(Protocol):
+    """What is used of a WebSocket."""
+
+    @property
+    def close_code(self) -> int | None: ...
+
+    async def receive(self) -> aiohttp.WSMessage: ...
+
+    async def send_bytes(self, data: bytes) -> None: ...
 
 
 class WebSocketLink:
@@ -205,16 +217,19 @@ class WebSocketLink:
         async with session.ws_connect(
             f"{self.url}/link", max_msg_size=LARGEST_MESSAGE, compress=0, headers=headers
         ) as socket:
-            await socket.send_bytes(encode_frames([self._hello()]))
-            self._greeted(await self._receive(socket))
-            writer = asyncio.create_task(self._write(socket), name="writer of a link")
-            try:
-                while frames := await self._receive(socket):
-                    for frame in frames:
-                        self._take(frame)
-            finally:
-                writer.cancel()
-                await asyncio.gather(writer, return_exceptions=True)
+            await self._converse(socket)
+
+    async def _converse(self, socket: Socket) -> None:
+        await socket.send_bytes(encode_frames([self._hello()]))
+        self._greeted(await self._receive(socket))
+        writer = asyncio.create_task(self._write(socket), name="writer of a link")
+        try:
+            while frames := await self._receive(socket):
+                for frame in frames:
+                    self._take(frame)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
 
     def _greeted(self, frames: list[CoreFrame]) -> None:
         if not frames:
@@ -230,7 +245,7 @@ class WebSocketLink:
         for frame in others:
             self._take(frame)
 
-    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> list[CoreFrame]:
+    async def _receive(self, socket: Socket) -> list[CoreFrame]:
         """The next frames; none when the connection has closed."""
         message = await socket.receive()
         if message.type not in (aiohttp.WSMsgType.BINARY, aiohttp.WSMsgType.TEXT):
@@ -254,7 +269,7 @@ class WebSocketLink:
             else:
                 answer.set_result(frame)
 
-    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _write(self, socket: Socket) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()

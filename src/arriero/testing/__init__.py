@@ -1,0 +1,11 @@
+"""What users and backends test with.
+
+:class:`Harness` runs one's own workflows in one event loop, without waiting; :func:`crash_test` kills what runs them
+after every write; ``arriero.testing.queues`` and ``arriero.testing.stores`` hold the contracts of the two ports.
+"""
+
+from arriero.testing.crashing import CrashReport, crash_test
+from arriero.testing.harness import Harness, HarnessTask
+from arriero.testing.virtual_time import VirtualTime
+
+__all__ = ["CrashReport", "Harness", "HarnessTask", "VirtualTime", "crash_test"]
