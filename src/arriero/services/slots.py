@@ -15,6 +15,7 @@ class Slots:
         self.count = count
         self.used = 0
         self.asked = 0
+        self._crossed = False
         self._wanted: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -36,8 +37,21 @@ class Slots:
     def full(self) -> bool:
         return self.used >= self.count
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether the control plane may know of fewer free slots than there are: a claim for all settles it.
+
+        It takes a claim to be for every free slot, but one that crosses another is not for those of the other.
+        """
+        return self._crossed and not self.asked
+
     def ask(self, count: int) -> None:
-        """So many slots are asked for by a claim."""
+        """So many slots are asked for with a report."""
+        self.asked += count
+
+    def claim(self, count: int) -> None:
+        """All slots that are free, so many, are asked for by a claim."""
+        self._crossed = self.asked > 0
         self.asked += count
 
     def answered(self, count: int, granted: int) -> None:

@@ -165,7 +165,7 @@ class Worker:
         free = self._slots.free
         if not free or not self._running:
             return
-        self._slots.ask(free)
+        self._slots.claim(free)
         grants: list[Grant] = []
         try:
             grants = await self._link.claim(free)
@@ -190,7 +190,7 @@ class Worker:
             self._lease.busy(holds_items=True)
         if surplus:
             self._start(self._give_back(surplus))
-        elif len(wanted) < len(grants):
+        elif len(wanted) < len(grants) or self._slots.doubtful:
             self._start(self._claim())
 
     def _begin_one(self, grant: Grant) -> None:

@@ -192,6 +192,24 @@ async def test_a_stopped_item_frees_its_slot_whatever_its_handler_does(monkeypat
     scene.doing.heeds = True  # nobody waited for it; now the test may end
 
 
+async def test_slots_that_crossing_claims_asked_for_are_asked_for_once_more_together() -> None:
+    async with at_work(slots=4) as scene:
+        grants = [grant(name) for name in "abc"]
+        await scene.begin(*grants)
+        claims = []
+        for each in grants:
+            scene.link.stop(Stop(item_id=each.item_id, token=each.token, reason="cancelled"))
+            claims.append(await scene.link.claims.get())
+        for claim in claims:
+            claim.give()
+        assert [claim.what for claim in claims] == [2, 1, 1]
+        (last := await scene.link.claims.get()).give()
+        assert last.what == 4
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        assert (await scene.link.claims.get()).what == 4
+        assert scene.link.claims.empty()
+
+
 async def test_a_drain_waits_until_the_last_report_is_taken() -> None:
     async with at_work() as scene:
         [done] = await scene.begin(grant())
