@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 from load import LANES, Call, for_count, for_seconds, percentile, ready, sequential
-from processes import cpu_seconds, machine_seconds, resident
+from processes import Disturbance, cpu_seconds, resident
 from systems import SYSTEMS, ours
 from systems.base import System
 
@@ -49,22 +49,6 @@ async def speed(lanes: list[Call], trial: Trial) -> dict[str, Any]:
         "cpu_us": {role: (spent - before[role]) / count * 1e6 for role, spent in after.items()},
         "others": disturbance.share(),
     }
-
-
-class Disturbance:
-    """How much of the processors' time other programs use, from now on."""
-
-    def __init__(self, roles: dict[str, int]) -> None:
-        self._roles = roles
-        self._start = time.monotonic()
-        self._before = self._others()
-
-    def share(self) -> float:
-        seconds = time.monotonic() - self._start
-        return max(0.0, self._others() - self._before) / seconds / len(os.sched_getaffinity(0))
-
-    def _others(self) -> float:
-        return machine_seconds() - sum(_cpu(self._roles).values())
 
 
 async def growth(lanes: list[Call], trial: Trial) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from systems.base import System
 
 #: The share of the processors that other programs may use during a trial that counts.
 DISTURBED = 0.2
+#: Runs that ask and are answered before memory counts as that of an idle system, and how many seconds later.
+WARM, GONE = 200, 2.0
 
 
 @dataclass
@@ -35,12 +37,13 @@ class Row:
 
 @dataclass
 class Quality:
-    """A figure with its target; ``met`` is None where there is none."""
+    """A figure with its target; ``met`` is None where there is none. ``others`` used so much of the processors."""
 
     what: str
     measured: str
     target: str = ""
     met: bool | None = None
+    others: float | None = None
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from figures import DISTURBED, Figures, Quality, Row
+from figures import DISTURBED, GONE, WARM, Figures, Quality, Row
 
 INTRODUCTION = """\
 # Benchmarks
@@ -31,6 +31,14 @@ METHOD = """\
   the core and the worker. An event tells when it was made; it has reached its reader when the bytes have. Every reader
   must have got every event once and in order, or there is no figure. The core's growth is its largest size meanwhile
   over the one before.
+- A chain of services, and workflows of many steps, are called one run after another, each length in its turn. Every
+  service has a worker process of its own. What a hop or a step adds is the difference of medians over the number of
+  hops or steps between them.
+- From the call that cancels to the coroutine, from the kill of a worker to the step that begins again on another: both
+  ends are read from the clock that all processes share.
+- Runs that wait have asked, and nobody has answered. Memory is that of {gone:g} s after the last has asked, over what
+  the same processes held when they had had {warm} such runs and were idle again.
+- *Used by other programs* is the share of all processors' time meanwhile: the more, the less a figure says.
 - A trial during which other programs used more than {disturbed:.0%} of the processors is made again, as time allows.
 - *Processor time* is what the kernel counted for a process and its children with 64 tasks in flight, over the tasks.
 - *Met* compares with the budget that Arriero set itself. A figure that misses it is shown as it is."""
@@ -45,7 +53,13 @@ def written(figures: Figures, facts: Mapping[str, str], versions: Mapping[str, s
     if figures.memory:
         parts += ["## Memory", memory(figures.memory)]
     facts = {**facts, "in use by other programs": others(rows)}
-    parts += [METHOD.format(disturbed=DISTURBED), "## Machine", pairs(facts), "## Versions", pairs(versions)]
+    parts += [
+        METHOD.format(disturbed=DISTURBED, gone=GONE, warm=WARM),
+        "## Machine",
+        pairs(facts),
+        "## Versions",
+        pairs(versions),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -87,8 +101,11 @@ def processor(rows: Sequence[Row]) -> str:
 
 def targets(qualities: Sequence[Quality]) -> str:
     words = {True: "yes", False: "no", None: ""}
-    lines = [[quality.what, quality.measured, quality.target, words[quality.met]] for quality in qualities]
-    return table(["", "measured", "at most", "met"], lines)
+    lines = []
+    for quality in qualities:
+        used = "" if quality.others is None else f"{quality.others:.0%}"
+        lines.append([quality.what, quality.measured, quality.target, words[quality.met], used])
+    return table(["", "measured", "at most", "met", "used by other programs"], lines)
 
 
 def memory(lines: Sequence[tuple[str, str, float, float]]) -> str:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -46,6 +47,12 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def end(self, role: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """End this one with a signal, SIGTERM unless told otherwise, and return when it is gone."""
+        process = self._running.pop(role)
+        process.send_signal(number)
+        process.wait(GRACE)
 
     def callback(self, clean: Callable[[], None]) -> None:
         """Call it when all of them have ended."""
@@ -103,10 +110,17 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def kill(pid: int) -> None:
+    """Kill the process and its descendants, as far as they live."""
+    with suppress(OSError):
+        for member in family(pid):
+            os.kill(member, signal.SIGKILL)
+
+
 def cpu_seconds(pid: int) -> float:
-    """Processor time, user and system, of the process and its descendants."""
+    """Processor time, user and system, of the process and its descendants, also of those that have ended."""
     fields = [_stat(member) for member in family(pid)]
-    return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS
+    return sum(int(spent) for field in fields for spent in field[11:15]) / TICKS
 
 
 def machine_seconds() -> float:
@@ -120,6 +134,22 @@ def resident(pid: int) -> float:
     """Memory in MiB that the process and its descendants hold."""
     fields = [_stat(member) for member in family(pid)]
     return sum(int(field[21]) for field in fields) * PAGE / 2**20
+
+
+class Disturbance:
+    """How much of the processors' time other programs use, from now on."""
+
+    def __init__(self, roles: dict[str, int]) -> None:
+        self._roles = roles
+        self._start = time.monotonic()
+        self._before = self._others()
+
+    def share(self) -> float:
+        seconds = time.monotonic() - self._start
+        return max(0.0, self._others() - self._before) / seconds / len(os.sched_getaffinity(0))
+
+    def _others(self) -> float:
+        return machine_seconds() - sum(cpu_seconds(pid) for pid in self._roles.values())
 
 
 def _stat(pid: int) -> list[str]:

@@ -7,44 +7,22 @@ from __future__ import annotations
 
 import argparse
 import signal
-import statistics
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import machine
 import page
 import trials
-from figures import DISTURBED, Figures, Quality, Row, medians
+from figures import DISTURBED, Figures, Quality, Row
+from plan import FULL, QUICK, Plan, attempt, median_of
 from systems import SYSTEMS, ours, taskiq_redis
+from targets import ALONE
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
-Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured. Times are in seconds."""
-
-    rounds: int
-    warm: float
-    sequential: float
-    at_once: float
-    many: int
-    idle: float
-    fresh: bool
-    #: Until when a disturbed trial is made again.
-    patience: float
-
-
-FULL = Plan(rounds=3, warm=1, sequential=2, at_once=3, many=10_000, idle=60, fresh=True, patience=180)
-QUICK = Plan(rounds=1, warm=0.5, sequential=1, at_once=1.5, many=3_000, idle=10, fresh=False, patience=0)
+#: Tasks after which memory is measured first.
 FEW = 500
-#: Readers of one stream, its events, and the milliseconds between two of them.
-READERS, EVENTS, PAUSE = 1_000, 1_000, 2.0
 #: Most trials of one system in one round.
 TRIALS = 3
 
@@ -55,8 +33,9 @@ def main() -> int:
     plan = QUICK if arguments.quick else FULL
     names = arguments.only or list(SYSTEMS)
     figures = Figures({name: Row(SYSTEMS[name]) for name in names}, plan.rounds)
-    if arguments.streams:
-        streams(figures, plan)
+    if arguments.alone:
+        for one in arguments.alone:
+            ALONE[one](figures, plan)
         text = page.targets(figures.qualities)
     else:
         measure(figures, plan, everything=not arguments.only)
@@ -75,9 +54,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one short round, printed and not written")
     parser.add_argument("--output", type=Path, help="where to write the page; docs/benchmarks.md for a full run")
     parser.add_argument("--only", nargs="+", choices=list(SYSTEMS), help="measure the speed of these, print it")
-    parser.add_argument("--streams", action="store_true", help="measure the readers of streams alone, print it")
+    for name, one in ALONE.items():
+        about = f"print only: {(one.__doc__ or '').rstrip('.').lower()}"
+        parser.add_argument(f"--{name}", dest="alone", action="append_const", const=name, help=about)
     arguments = parser.parse_args()
-    if arguments.output is None and not (arguments.quick or arguments.only or arguments.streams):
+    if arguments.output is None and not (arguments.quick or arguments.only or arguments.alone):
         arguments.output = PAGE
     return arguments
 
@@ -121,7 +102,8 @@ def qualities(figures: Figures, plan: Plan) -> None:
     """The targets beside speed."""
     _starts(figures, plan)
     _commits(figures)
-    streams(figures, plan)
+    for part in ALONE.values():
+        part(figures, plan)
     _growth(figures, plan)
 
 
@@ -177,51 +159,8 @@ def _growth(figures: Figures, plan: Plan) -> None:
         figures.qualities.append(Quality(what, f"{worst:.2f}", "1.2", worst <= 1.2))
 
 
-def streams(figures: Figures, plan: Plan) -> None:
-    """How soon events reach their readers, and what a crowd of readers costs."""
-    for readers in (1, 100):
-        prompt = _median_trial(figures, plan, readers, events=200, pause_ms=10)
-        if prompt is not None:
-            what = f"event to reader, {readers} of them, an event every 10 ms"
-            for name, most in (("p50_ms", 10), ("p99_ms", 50)):
-                value = prompt[name]
-                figures.qualities.append(Quality(f"{what}: {name[:3]}", f"{value:.1f} ms", f"{most} ms", value <= most))
-    one = _median_trial(figures, plan, 1, EVENTS, pause_ms=PAUSE)
-    crowd = _median_trial(figures, plan, READERS, EVENTS, pause_ms=PAUSE)
-    if one is not None and crowd is not None:
-        what = f"{READERS:,} readers of one stream of {EVENTS:,} events"
-        ratio, grown = crowd["seconds"] / one["seconds"], crowd["grown"]
-        longer = f"{ratio:.2f} ({crowd['seconds']:.2f} s, {one['seconds']:.2f} s)"
-        figures.qualities.append(Quality(f"{what}: the task over that with one", longer, "1.2", ratio <= 1.2))
-        figures.qualities.append(Quality(f"{what}: the core grows by", f"{grown:.1f} MiB", "50 MiB", grown <= 50))
-
-
-def _median_trial(figures: Figures, plan: Plan, readers: int, events: int, pause_ms: float) -> dict[str, float] | None:
-    found = [
-        attempt(figures, f"{readers} readers of a stream", lambda: trials.streams(readers, events, pause_ms))
-        for _ in range(plan.rounds)
-    ]
-    taken = [one for one in found if one is not None]
-    return medians(taken) if taken else None
-
-
 def _memory(figures: Figures, sessions: str, found: dict[str, dict[str, float]]) -> None:
     figures.memory += [(sessions, role, early, found["late"][role]) for role, early in found["early"].items()]
-
-
-def attempt(figures: Figures, what: str, measure: Callable[[], Found]) -> Found | None:
-    """What was found, or None with the reason among the troubles."""
-    print(what, flush=True)
-    try:
-        return measure()
-    except trials.TrialFailed as error:
-        figures.troubles.append(f"{what}: {error}")
-        print("    failed", flush=True)
-        return None
-
-
-def median_of(times: int, measure: Callable[[], float]) -> float:
-    return statistics.median(measure() for _ in range(times))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from processes import HERE, PLACE, Processes
+from processes import HERE, PLACE, Processes, kill
 from systems.base import System
 
 
@@ -42,6 +42,12 @@ def streams(readers: int, events: int, pause_ms: float) -> dict[str, Any]:
     if not found["right"]:
         raise TrialFailed("a reader has missed something, or has got something twice")
     return found
+
+
+def probe(name: str, amount: int) -> dict[str, Any]:
+    """What a probe finds, which starts all that it needs itself."""
+    with started() as processes:
+        return dict(json.loads(_output(processes, "probe.py", name, str(amount), str(processes.folder), longest=300)))
 
 
 def cold_start() -> float:
@@ -90,7 +96,7 @@ def _output(processes: Processes, *arguments: str, longest: float) -> str:
         try:
             output, errors = _communicate(program, processes, time.monotonic() + longest)
         finally:
-            program.kill()
+            kill(program.pid)
     if program.returncode:
         raise TrialFailed(f"{errors[-2000:]}\n{processes.trouble()}")
     return output

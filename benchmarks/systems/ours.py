@@ -32,9 +32,11 @@ def start_core(processes: Processes, port: int) -> None:
     processes.start("core", "-m", "arriero", "core", *ports, "--state", state, "--log-level", "warning")
 
 
-def start_worker(processes: Processes, address: str, target: str) -> None:
-    options = ("--service", "noop", "--control-plane", address, "--concurrency", str(LANES))
-    processes.start("worker", "-m", "arriero", "worker", target, *options, "--log-level", "warning")
+def start_worker(
+    processes: Processes, address: str, target: str, *more: str, service: str = "noop", role: str = "worker", **env: str
+) -> None:
+    options = ("--service", service, "--control-plane", address, "--concurrency", str(LANES), *more)
+    processes.start(role, "-m", "arriero", "worker", target, *options, "--log-level", "warning", **env)
 
 
 def address_of(port: int) -> str:
