@@ -22,9 +22,9 @@ Bodies and answers are JSON. An error is answered with its status and a body of 
 in full at `/docs` and at `/openapi.json`, with the shape of every body.
 
 Once [tokens](../how-to/protect-it-with-tokens.md) are configured, each request but `GET /health` needs one: 401
-without, 403 when its scope does not do. `GET` needs `read`; the rest under `/sessions/`, and what posts to a service's
-own routes, needs `run`; everything else, and each route of the message queue, needs `deploy`. A request whose `Host` is
-no name of the server gets 421, one from a web page of another origin 403.
+without, 403 when its scope does not do. `GET` needs `read`; the rest under `/sessions/` and `/dead/`, and what posts to
+a service's own routes, needs `run`; everything else, and each route of the message queue, needs `deploy`. A request
+whose `Host` is no name of the server gets 421, one from a web page of another origin 403.
 """
 SETTINGS = """
 A setting is given to its class, or by the environment under the name in the second column; what is given to the class

@@ -69,6 +69,20 @@ class Approval(HumanResponseEvent):
     yes: bool
 
 
+class AskingOtherwise(Workflow):
+    """The same with another step behind the question."""
+
+    @step
+    async def ask(self, ev: StartEvent) -> InputRequiredEvent:
+        mark("ask")
+        return InputRequiredEvent(prefix="sure?")
+
+    @step
+    async def taken(self, ev: Approval) -> StopEvent:
+        mark("taken")
+        return StopEvent(result=ev.yes)
+
+
 class Asking(Workflow):
     """Asks, and ends with what it is told."""
 

@@ -143,6 +143,8 @@ async def test_a_scope_opens_its_own_routes_of_the_control_plane(
     posts = ("create", "x/delete", "x/state", "x/tasks", "x/tasks/y/cancel", "x/tasks/y/events")
     for path in posts:
         assert await opens("POST", f"/sessions/{path}", data=b"{") is running
+    for path in ("replay", "drop"):
+        assert await opens("POST", f"/dead/x/{path}") is running
     for path in ("/services/register", "/services/deregister", "/process_message", "/workers/x/renew", "/new"):
         assert await opens("POST", path, data=b"{") is deploying
     for method in ("PUT", "PATCH", "DELETE", "OPTIONS"):

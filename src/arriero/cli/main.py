@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from arriero.cli.core import core
+from arriero.cli.dead import dead
+from arriero.cli.history import history
 from arriero.cli.worker import worker
 from arriero.types.errors import ArrieroError
 
@@ -21,6 +23,8 @@ def cli() -> None:
 
 cli.add_command(core)
 cli.add_command(worker)
+cli.add_command(history)
+cli.add_command(dead)
 
 
 def main() -> None:

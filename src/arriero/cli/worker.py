@@ -53,9 +53,9 @@ def worker(
         if "service_name" not in config.model_fields_set:
             config.service_name = _name_of(served)
         if _is_workflow(served):
-            await deploy_workflow(served, config, _control_plane(url))
+            await deploy_workflow(served, config, control_plane_at(url))
         else:
-            await deploy_function(served, control_plane_config=_control_plane(url), config=config)
+            await deploy_function(served, control_plane_config=control_plane_at(url), config=config)
 
     run(part, log_level)
 
@@ -138,7 +138,8 @@ def _name_of(served: Any) -> str:
     return str(getattr(served, "__name__", type(served).__name__))
 
 
-def _control_plane(url: str | None) -> Any:
+def control_plane_at(url: str | None) -> Any:
+    """The settings of the control plane of that address; None when the environment is to say where it is."""
     from arriero.types.settings import ControlPlaneConfig
 
     if url is None:

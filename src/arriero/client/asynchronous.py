@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -9,9 +10,10 @@ from arriero.client import requests
 from arriero.client.caller import AsyncCaller
 from arriero.client.session import Session
 from arriero.client.settings import ClientSettings
+from arriero.types.history import DeadTask
 from arriero.types.services import ServiceDefinition
 from arriero.types.settings import ControlPlaneConfig
-from arriero.types.tasks import SessionDefinition
+from arriero.types.tasks import SessionDefinition, TaskDefinition
 
 DEFAULT_TIMEOUT = 120.0
 #: Accepted wherever it is documented; results are waited for, so nothing is asked at intervals.
@@ -107,6 +109,26 @@ class AsyncLlamaDeployClient:
     async def deregister_service(self, service_name: str) -> None:
         """Take a service out of the registry."""
         await self.caller.call(requests.deregister_service(service_name))
+
+    async def find_task(self, task_id: str) -> TaskDefinition:
+        """A task as it is now, whichever session it belongs to; otherwise ``UnknownTask``."""
+        return await self.caller.call(requests.find_task(task_id))
+
+    async def list_dead(self, service_name: str | None = None) -> list[DeadTask]:
+        """The tasks that failed or are dead and that nobody has dealt with, of one service or of all, oldest first."""
+        return await self.caller.call_all(partial(requests.list_dead, service_name))
+
+    async def get_dead(self, task_id: str) -> DeadTask:
+        """One of them; otherwise ``UnknownTask``."""
+        return await self.caller.call(requests.get_dead(task_id))
+
+    async def replay_dead(self, task_id: str, *, idempotency_key: str | None = None) -> str:
+        """Begin a task with the same input in the same session, and take the old one off the list; gives the new id."""
+        return await self.caller.call(requests.replay_dead(task_id, idempotency_key))
+
+    async def drop_dead(self, task_id: str) -> None:
+        """Take a task off the list; the task itself stays for its time."""
+        await self.caller.call(requests.drop_dead(task_id))
 
     async def aclose(self) -> None:
         """Close the connections that no other client of the process uses. Without it, the end of the loop does."""

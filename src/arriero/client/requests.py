@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from arriero.client.answers import Ended, read_ended, refusal, unreadable
 from arriero.types.errors import InvalidInput
+from arriero.types.history import DeadTask, TaskHistory
 from arriero.types.ids import generate_id, id_from
 from arriero.types.services import ServiceDefinition
 from arriero.types.tasks import EventDefinition, SessionDefinition, TaskDefinition, TaskResult
@@ -191,6 +192,65 @@ def task_events(session_id: str, task_id: str, after: str = "") -> Request[None]
     return Request("GET", f"{_task(session_id, task_id)}/events", _nothing, headers=headers)
 
 
+def find_task(task_id: str) -> Request[TaskDefinition]:
+    """A task with its status, whichever session it belongs to."""
+    return Request("GET", f"/tasks/{segment('task id', task_id)}", TaskDefinition.model_validate_json)
+
+
+# The past of tasks
+
+
+def history(session_id: str, task_id: str, after: int = 0, *, data: bool = False) -> Request[TaskHistory]:
+    """A page of what has happened to a task, behind the ``after``-th entry."""
+    query = "&".join(([f"after={after}"] if after else []) + (["data=true"] if data else []))
+    return Request("GET", f"{_task(session_id, task_id)}/history", _history, query)
+
+
+def fork(
+    session_id: str, task_id: str, after_step: int | str, into: str | None = None, key: str | None = None
+) -> Request[str]:
+    """Make a task that goes on behind a finished step of another one; ``into`` is its session."""
+    body = _encode({"after_step": after_step, "session_id": into})
+    return Request("POST", f"{_task(session_id, task_id)}/fork", _text, body=body, headers=_JSON | _keyed_by(key))
+
+
+def replay(session_id: str, task_id: str, into: str | None = None, key: str | None = None) -> Request[str]:
+    """Make a task with the input of another one; ``into`` is its session."""
+    body = _encode({"session_id": into})
+    return Request("POST", f"{_task(session_id, task_id)}/replay", _text, body=body, headers=_JSON | _keyed_by(key))
+
+
+def resume(session_id: str, task_id: str) -> Request[TaskDefinition]:
+    """Let any worker go on with a task whose workflow has changed."""
+    return Request("POST", f"{_task(session_id, task_id)}/resume", TaskDefinition.model_validate_json)
+
+
+def restart(session_id: str, task_id: str) -> Request[TaskDefinition]:
+    """Have a task whose workflow has changed done from its beginning."""
+    return Request("POST", f"{_task(session_id, task_id)}/restart", TaskDefinition.model_validate_json)
+
+
+def list_dead(service: str | None = None, after: str = "") -> Request[list[DeadTask]]:
+    """The tasks that failed or are dead, of one service or of all, or those behind a cursor."""
+    only = [] if service is None else [f"service={segment('service name', service)}"]
+    return Request("GET", "/dead", _dead_list, "&".join(filter(None, [*only, _after(after)])))
+
+
+def get_dead(task_id: str) -> Request[DeadTask]:
+    """One of them."""
+    return Request("GET", f"/dead/{segment('task id', task_id)}", _dead)
+
+
+def replay_dead(task_id: str, key: str | None = None) -> Request[str]:
+    """Make a task with the same input, and take the old one off the list."""
+    return Request("POST", f"/dead/{segment('task id', task_id)}/replay", _text, headers=_keyed_by(key))
+
+
+def drop_dead(task_id: str) -> Request[None]:
+    """Take a task off the list."""
+    return Request("POST", f"/dead/{segment('task id', task_id)}/drop", _nothing)
+
+
 # Services
 
 
@@ -258,6 +318,10 @@ def _key(key: str) -> str:
     return key
 
 
+def _keyed_by(key: str | None) -> dict[str, str]:
+    return _keyed(generate_id() if key is None else _key(key))
+
+
 def _keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": quote(key, safe="")}
 
@@ -273,6 +337,9 @@ def _wait(seconds: float) -> str:
 _text = msgspec.json.Decoder(str).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
 _maybe_object = msgspec.json.Decoder(dict[str, Any] | None).decode
+_history = msgspec.json.Decoder(TaskHistory).decode
+_dead = msgspec.json.Decoder(DeadTask).decode
+_dead_list = msgspec.json.Decoder(list[DeadTask]).decode
 _null = msgspec.json.Decoder(None).decode
 _session_map = TypeAdapter(dict[str, SessionDefinition]).validate_json
 _services = TypeAdapter(dict[str, ServiceDefinition]).validate_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +14,7 @@ from arriero.client.asynchronous import DEFAULT_POLL_INTERVAL, DEFAULT_TIMEOUT
 from arriero.client.caller import AsyncCaller
 from arriero.client.session import Session
 from arriero.client.settings import default_settings
+from arriero.types.history import DeadTask
 from arriero.types.services import ServiceDefinition
 
 if TYPE_CHECKING:
@@ -95,6 +97,11 @@ class Core:
         """Its registry."""
         return ServiceCollection(self.caller)
 
+    @property
+    def dead(self) -> DeadCollection:
+        """Its tasks that failed or are dead."""
+        return DeadCollection(self.caller)
+
 
 class SessionCollection:
     """The sessions of a control plane."""
@@ -123,6 +130,29 @@ class SessionCollection:
     async def delete(self, session_id: str) -> None:
         """Remove a session and its tasks."""
         await self.caller.call(requests.delete_session(session_id))
+
+
+class DeadCollection:
+    """The tasks that failed or are dead, and that nobody has dealt with."""
+
+    def __init__(self, caller: AsyncCaller) -> None:
+        self.caller = caller
+
+    async def list(self, service_name: str | None = None) -> list[DeadTask]:
+        """Those of one service, or all, oldest first."""
+        return await self.caller.call_all(partial(requests.list_dead, service_name))
+
+    async def get(self, id: str) -> DeadTask:
+        """One of them; otherwise ``UnknownTask``."""
+        return await self.caller.call(requests.get_dead(id))
+
+    async def replay(self, id: str) -> str:
+        """Begin a task with the same input in the same session, and take the old one off the list; gives the new id."""
+        return await self.caller.call(requests.replay_dead(id))
+
+    async def drop(self, id: str) -> None:
+        """Take a task off the list; the task itself stays for its time."""
+        await self.caller.call(requests.drop_dead(id))
 
 
 class Service:

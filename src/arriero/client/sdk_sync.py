@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from arriero.client import portal
 from arriero.client.caller import AsyncCaller
-from arriero.client.sdk import Client, Core, Service, ServiceCollection, SessionCollection
+from arriero.client.sdk import Client, Core, DeadCollection, Service, ServiceCollection, SessionCollection
 from arriero.client.synchronous import SyncSession, ask, told_by
+from arriero.types.history import DeadTask
 from arriero.types.services import ServiceDefinition
 
 
@@ -55,6 +56,11 @@ class SyncCore:
         """Its registry."""
         return SyncServiceCollection(self._core.caller)
 
+    @property
+    def dead(self) -> SyncDeadCollection:
+        """Its tasks that failed or are dead."""
+        return SyncDeadCollection(self._core.caller)
+
 
 @told_by(SessionCollection)
 class SyncSessionCollection:
@@ -76,6 +82,25 @@ class SyncSessionCollection:
 
     def delete(self, session_id: str) -> None:
         ask(self._caller, self._sessions.delete, session_id)
+
+
+@told_by(DeadCollection)
+class SyncDeadCollection:
+    def __init__(self, caller: AsyncCaller) -> None:
+        self._caller = caller
+        self._dead = DeadCollection(caller)
+
+    def list(self, service_name: str | None = None) -> list[DeadTask]:
+        return ask(self._caller, self._dead.list, service_name)
+
+    def get(self, id: str) -> DeadTask:
+        return ask(self._caller, self._dead.get, id)
+
+    def replay(self, id: str) -> str:
+        return ask(self._caller, self._dead.replay, id)
+
+    def drop(self, id: str) -> None:
+        ask(self._caller, self._dead.drop, id)
 
 
 @told_by(ServiceCollection)

@@ -12,6 +12,7 @@ from arriero.client import requests, runs
 from arriero.client.caller import AsyncCaller
 from arriero.client.entries import TaskEntry, entries_of, events_of
 from arriero.client.events import SentEvent, definition_of
+from arriero.types.history import TaskHistory
 from arriero.types.jsonvalue import encode_json
 from arriero.types.tasks import EventDefinition, TaskDefinition, TaskResult
 
@@ -108,6 +109,56 @@ class Session:
         Gives the task as it is then. A task that has ended stays as it is.
         """
         return await self.caller.call(requests.cancel(self.session_id, task_id, reason))
+
+    # The past of tasks
+
+    async def history(self, task_id: str, *, data: bool = False) -> TaskHistory:
+        """Everything that has happened to a task, in order; with what events hold only if ``data``.
+
+        It is there as long as the task, and shows one that goes on as far as it has come.
+        """
+        found = await self.caller.call(requests.history(self.session_id, task_id, data=data))
+        while found.following is not None:
+            more = await self.caller.call(requests.history(self.session_id, task_id, found.following, data=data))
+            found.entries += more.entries
+            found.following = more.following
+        return found
+
+    async def fork(
+        self,
+        task_id: str,
+        *,
+        after_step: int | str,
+        session_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Begin a task behind a finished step of one that has ended, on the workflow as it is now; gives its id.
+
+        ``after_step`` counts the finished steps as the history does, or is ``name#k``; what ran up to there runs no
+        more. ``session_id`` is the new task's, by default this one. Errors: ``NotEnded``; ``InvalidInput`` when no such
+        step has finished; ``WorkflowChanged`` when the workflow's steps are others now.
+        """
+        wanted = requests.fork(self.session_id, task_id, after_step, session_id, idempotency_key)
+        return await self.caller.call(wanted)
+
+    async def replay(self, task_id: str, *, session_id: str | None = None, idempotency_key: str | None = None) -> str:
+        """Begin a task with the input of one that has ended; gives its id. Errors: ``NotEnded``."""
+        return await self.caller.call(requests.replay(self.session_id, task_id, session_id, idempotency_key))
+
+    async def resume(self, task_id: str) -> TaskDefinition:
+        """Let any worker go on with a task that waits because its workflow has changed; gives it as it is then.
+
+        One whose workflow has other steps leaves it again. When a worker with the same steps connects, the task goes on
+        by itself. Errors: ``NotStopped`` when it does not wait for that.
+        """
+        return await self.caller.call(requests.resume(self.session_id, task_id))
+
+    async def restart(self, task_id: str) -> TaskDefinition:
+        """Have a task that waits because its workflow has changed done from its beginning; gives it as it is then.
+
+        What it had come to is forgotten. Errors: ``NotStopped`` when it does not wait for that.
+        """
+        return await self.caller.call(requests.restart(self.session_id, task_id))
 
     # Streams and events
 

@@ -20,6 +20,7 @@ from arriero.client.session import Session
 from arriero.client.settings import ClientSettings
 from arriero.client.streams import Entry
 from arriero.types.errors import ConfigurationError
+from arriero.types.history import DeadTask, TaskHistory
 from arriero.types.services import ServiceDefinition
 from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import EventDefinition, SessionDefinition, TaskDefinition, TaskResult
@@ -112,6 +113,30 @@ class SyncSession:
 
     def cancel(self, task_id: str, *, reason: str | None = None) -> TaskDefinition:
         return self._do(self._session.cancel, task_id, reason=reason)
+
+    def history(self, task_id: str, *, data: bool = False) -> TaskHistory:
+        return self._do(self._session.history, task_id, data=data)
+
+    def fork(
+        self,
+        task_id: str,
+        *,
+        after_step: int | str,
+        session_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        return self._do(
+            self._session.fork, task_id, after_step=after_step, session_id=session_id, idempotency_key=idempotency_key
+        )
+
+    def replay(self, task_id: str, *, session_id: str | None = None, idempotency_key: str | None = None) -> str:
+        return self._do(self._session.replay, task_id, session_id=session_id, idempotency_key=idempotency_key)
+
+    def resume(self, task_id: str) -> TaskDefinition:
+        return self._do(self._session.resume, task_id)
+
+    def restart(self, task_id: str) -> TaskDefinition:
+        return self._do(self._session.restart, task_id)
 
     def get_task_result_stream(self, task_id: str) -> Generator[dict[str, Any], None, None]:
         for page in self._pages(task_id):
@@ -222,6 +247,21 @@ class LlamaDeployClient:
 
     def deregister_service(self, service_name: str) -> None:
         self._do(self._client.deregister_service, service_name)
+
+    def find_task(self, task_id: str) -> TaskDefinition:
+        return self._do(self._client.find_task, task_id)
+
+    def list_dead(self, service_name: str | None = None) -> list[DeadTask]:
+        return self._do(self._client.list_dead, service_name)
+
+    def get_dead(self, task_id: str) -> DeadTask:
+        return self._do(self._client.get_dead, task_id)
+
+    def replay_dead(self, task_id: str, *, idempotency_key: str | None = None) -> str:
+        return self._do(self._client.replay_dead, task_id, idempotency_key=idempotency_key)
+
+    def drop_dead(self, task_id: str) -> None:
+        self._do(self._client.drop_dead, task_id)
 
     def close(self) -> None:
         """Close the connections that no other client of the process uses. Without it, the end of the process does."""

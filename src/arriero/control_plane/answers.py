@@ -121,4 +121,6 @@ def task_view(task: TaskRecord) -> dict[str, Any]:
         "started_at": task.started_at,
         "finished_at": task.finished_at,
         "waits_for": task.waits_for,
+        "forked_from": task.forked_from,
+        "replay_of": task.replay_of,
     }

@@ -16,6 +16,7 @@ from arriero.control_plane.answers import error_answer
 from arriero.control_plane.hot import Hot
 from arriero.control_plane.link_server import link_routes
 from arriero.control_plane.openapi import add_hot_routes
+from arriero.control_plane.past import changed_routes, dead_routes, past_routes
 from arriero.control_plane.routes import home_routes, service_routes, session_routes, task_routes
 from arriero.core.core import Core
 from arriero.types.errors import ArrieroError
@@ -28,6 +29,8 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
     app = FastAPI(title="Arriero control plane", version=importlib.metadata.version("arriero"))
     app.router.routes[:0] = [*Hot(core).routes(), *link_routes(core)]
     for routes in (home_routes(core, queue_config), service_routes(core), session_routes(core), task_routes(core)):
+        app.include_router(routes)
+    for routes in (past_routes(core), changed_routes(core), dead_routes(core)):
         app.include_router(routes)
     app.add_exception_handler(ArrieroError, _typed)
     app.add_exception_handler(RequestValidationError, invalid)

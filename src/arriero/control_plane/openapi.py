@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from arriero.control_plane.past import shapes
 from arriero.types.described import describe_guard
 from arriero.types.tasks import TaskDefinition, TaskResult
 
@@ -48,6 +49,8 @@ def _merge(schema: dict[str, Any]) -> None:
     models = schema.setdefault("components", {}).setdefault("schemas", {})
     task = _model(models, TaskDefinition, "validation", "TaskDefinition-Input")
     result = _model(models, TaskResult, "serialization", "TaskResult")
+    for name, shape in shapes().items():
+        models.setdefault(name, shape)
     paths = schema["paths"]
     paths.setdefault("/sessions/{session_id}/tasks", {})["post"] = _submit(task, result)
     paths.setdefault("/sessions/{session_id}/tasks/{task_id}/result", {})["get"] = _get_result(result)

@@ -39,6 +39,8 @@ logger = logging.getLogger("arriero.control_plane")
 
 DEFAULT_STORE = "sqlite:///.arriero/state.db"
 CONTROL_PLANE_MESSAGE_TYPE = CONTROL_PLANE_NAME
+#: Where clients may change something, besides those who serve.
+OF_CLIENTS = ("/sessions/", "/dead/")
 #: Messages of other producers that are taken at once.
 AT_ONCE = 16
 
@@ -52,7 +54,7 @@ def needed(scope: Any) -> Scope:
         return Scope.DEPLOY
     if scope["method"] in READING:
         return Scope.READ
-    return Scope.RUN if scope["path"].startswith("/sessions/") else Scope.DEPLOY
+    return Scope.RUN if scope["path"].startswith(OF_CLIENTS) else Scope.DEPLOY
 
 
 class ControlPlaneServer:

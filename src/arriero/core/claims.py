@@ -99,7 +99,7 @@ class Claims:
     async def release(self, link: Link, tokens: dict[str, str]) -> None:
         """Queue items again that the worker gives back."""
         for item_id, token in tokens.items():
-            await self._links.returns.of_token(item_id, token, lost=False)
+            await self._links.returns.of_token(item_id, token, lost=False, why="its worker gave it back")
             self._links.let_go(link, item_id, token)
 
     async def _end_at_last(self, link: Link, report: Report) -> None:

@@ -9,8 +9,12 @@ from types import TracebackType
 from typing import Self
 
 from arriero.core import names, records
+from arriero.core.changed import Changed
 from arriero.core.children import Children
 from arriero.core.claims import Claims
+from arriero.core.copies import Copies
+from arriero.core.dead import Dead
+from arriero.core.history import History
 from arriero.core.holds import Holds
 from arriero.core.inbox import Inbox
 from arriero.core.items import Items, item_ids
@@ -39,7 +43,8 @@ logger = logging.getLogger("arriero.core")
 
 class Core:
     """The use cases: ``sessions``, ``services``, ``tasks``, ``streams``, ``links``, ``claims``, ``children``,
-    ``inbox``, ``messages``; and ``listing``, which shows what there is.
+    ``inbox``, ``messages``, ``changed``, ``copies``, ``dead``; and ``listing`` and ``history``, which show what there
+    is and was.
 
     It does not own the store and the queue it is given; whoever made them closes them, after it.
     """
@@ -70,6 +75,10 @@ class Core:
         self.rings = Rings(self.kernel, self.links, self.services)
         self.outbox = Outbox(self.kernel)
         self.retention = Retention(self.kernel, self.children)
+        self.history = History(self.kernel)
+        self.changed = Changed(self.kernel)
+        self.copies = Copies(self.kernel, self.services, self.links, self.tasks)
+        self.dead = Dead(self.kernel, self.tasks, self.copies)
         self.started = False
 
     async def start(self) -> Self:

@@ -15,7 +15,7 @@ from arriero.core.parking import entries_of
 from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.types.errors import ArrieroError, StateConflict, StoreDamaged, UnknownTask
-from arriero.types.link import Grant
+from arriero.types.link import Grant, Granted
 from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
@@ -45,6 +45,18 @@ class Grants:
     def __init__(self, kernel: Kernel, links: Links) -> None:
         self._kernel = kernel
         self._links = links
+        links.on_fitting = self._give_soon
+
+    def _give_soon(self, link: Link) -> None:
+        self._kernel.agenda.after(0.0, "fitting", link.id, lambda: self._give_unasked(link))
+
+    async def _give_unasked(self, link: Link) -> None:
+        """An item that fits only this link, which has an idle slot for it."""
+        if not link.is_idle or not self._links.is_current(link):
+            return
+        link.free -= 1
+        if grants := await self.give(link, 1):
+            link.push(Granted(grants=grants))
 
     async def give(self, link: Link, free: int) -> list[Grant]:
         """At most ``free`` items. What was granted before something failed is given nevertheless.
@@ -85,7 +97,8 @@ class Grants:
     async def _keys(self, link: Link, most: int) -> list[str]:
         """What to claim next; nothing as long as an item waits for the others to end."""
         if link.solo is None:
-            return await self._kernel.ready.take(link.service, most)
+            kept = self._links.kept.take((link.service, link.shape), most)
+            return kept or await self._kernel.ready.take(link.service, most)
         if link.held or link.claiming > 1:
             return []
         key, link.solo = link.solo, None
@@ -131,6 +144,9 @@ class Grants:
             if room <= 0 or not self._may_take(link):
                 break
             item = await self._ready_item(change, link, key)
+            if item is not None and self._links.leave_to_fitting(link, key, item.record):
+                settled.append(key)
+                continue
             if item is not None and not self._fits(link, key, item.record, busy=bool(grants or taken.grants)):
                 break
             settled.append(key)
@@ -197,7 +213,8 @@ class Grants:
         change.unready(record)
         record.status = TaskStatus.RUNNING
         record.epoch, record.token, record.worker_id = grant.epoch, grant.token, link.worker_id
-        record.started_at = record.started_at or self._kernel.clock()
+        record.claimed_at = self._kernel.clock()
+        record.started_at = record.started_at or record.claimed_at
         record.asked = record.asked_for_good  # what its journal does not hold is asked again
         resumes, record.parked = record.parked, False
         change.put(names.ITEMS, record.id, record, expect=item.version)

@@ -150,7 +150,7 @@ class Inbox:
         record.inbox += 1
         record.answered += is_answer
         if record.status is TaskStatus.WAITING and record.parked:
-            unpark(self._kernel, change, record)
+            unpark(self._kernel, change, record, f"{sent.type} came")
         elif record.status is TaskStatus.WAITING:
             record.status, record.awaits = TaskStatus.RUNNING, []
         arrival = ArrivalRecord(type=sent.type, data=sent.data, at=self._kernel.clock())

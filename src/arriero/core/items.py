@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import dataclass
+
+import msgspec
 
 from arriero.core import names, records
 from arriero.core.decisions import Decider, Decision, OrchestratorError, Order, Verdict, keep_message
+from arriero.core.itemlog import note_end, shortened
 from arriero.core.kernel import Change, Kernel
 from arriero.core.lanes import Lanes
 from arriero.core.parking import drop_wake
-from arriero.core.records import ItemRecord, Loaded, StreamEntry, TaskRecord
+from arriero.core.records import DeadRecord, ItemRecord, Loaded, StreamEntry, TaskRecord
 from arriero.core.services import Services
-from arriero.types.errors import ArrieroError, ErrorInfo, Unavailable
+from arriero.types.errors import ArrieroError, ErrorInfo, Unavailable, WorkflowChanged
 from arriero.types.tasks import TaskStatus
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
+#: Ends after which a task is listed until somebody deals with it.
+LISTED = (TaskStatus.FAILED, TaskStatus.DEAD)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the first item of a task begins with, if it is for that service: a journal, of which ``base`` is skipped."""
+
+    service: str
+    shape: str
+    entries: list[msgspec.Raw]
+    base: int = 0
 
 
 class Items:
@@ -28,7 +44,7 @@ class Items:
         self._lanes = Lanes(kernel)
         self._decider = Decider(kernel)
 
-    async def begin(self, change: Change, task: TaskRecord) -> None:
+    async def begin(self, change: Change, task: TaskRecord, start: Start | None = None) -> None:
         """Put a new task and its first items into the change; a task without orders ends at once.
 
         Its empty stream is named too, so that the store knows it when the first reader comes.
@@ -38,7 +54,7 @@ class Items:
             change.put(names.TIMERS, names.timer_key(task.deadline_at, "deadline", task.id), task.id)
             change.after.append(lambda: self._kernel.on_deadline(task))
         decision = await self._decider.begin(change, task)
-        await self._follow(change, task, decision, 0)
+        await self._follow(change, task, decision, 0, start)
 
     async def end(self, change: Change, task: Loaded[TaskRecord], item: Loaded[ItemRecord], verdict: Verdict) -> None:
         """The item ends with this verdict, and the orchestrator is asked what follows; a child's parent is told."""
@@ -92,10 +108,12 @@ class Items:
             change.put(names.SWEEPS, record.id, None)
             change.after.append(lambda: self._kernel.on_sweep(record.id))
         record.status = status
+        record.ended_at = self._kernel.clock()
         change.put(names.ITEMS, record.id, record, expect=item.version)
 
-    def requeue(self, change: Change, item: Loaded[ItemRecord]) -> None:
+    def requeue(self, change: Change, item: Loaded[ItemRecord], *, lost: bool, reason: str = "") -> None:
         """Give a claimed item back; its token stays good until the next claim."""
+        note_end(self._kernel, change, item.record, "lost" if lost else "released", reason=reason)
         self._unhold(change, item.record)
         item.record.status = TaskStatus.QUEUED
         item.record.worker_id = ""
@@ -107,6 +125,8 @@ class Items:
         """Queue a failed item for another attempt; gives the delay in seconds."""
         record = item.record
         delay = backoff(record.attempt, error.retry_after)
+        told = {"attempt": record.attempt, "delay": delay, "error": shortened(error)}
+        note_end(self._kernel, change, record, "retried", **told)
         self._unhold(change, record)
         if record.status is TaskStatus.QUEUED:
             change.unready(record)
@@ -134,6 +154,9 @@ class Items:
         end = StreamEntry(kind="end", at=task.finished_at, status=task.status, error=task.error)
         change.append(names.stream_log(task.id), end, end=True)
         change.put(names.FINISHED, names.dated_key(task.finished_at, task.id), None)
+        if task.status in LISTED:
+            listed = DeadRecord(service=task.service, status=task.status)
+            change.put(names.DEAD, names.dated_key(task.finished_at, task.id), listed)
         change.after.append(self._kernel.on_finished)
         self._drop_timer(change, task.deadline_at, "deadline", task.id)
         for number, message in enumerate(closing.closing if closing else []):
@@ -141,7 +164,9 @@ class Items:
             key = keep_message(change, task.id, number, message, f"{namespace}.{message.type}")
             change.after.append(lambda key=key: self._kernel.on_outbox(key))  # type: ignore[misc]  # bound now
 
-    async def _follow(self, change: Change, task: TaskRecord, decision: Decision, version: int) -> None:
+    async def _follow(
+        self, change: Change, task: TaskRecord, decision: Decision, version: int, start: Start | None = None
+    ) -> None:
         try:
             for order in decision.orders:
                 self._services.require(order.service)
@@ -150,12 +175,12 @@ class Items:
                 raise
             decision = Decision(verdict=Verdict(TaskStatus.FAILED, error=_told(error)))
         for order in decision.orders:
-            await self._order(change, task, order)
+            await self._order(change, task, order, start)
         if not task.open:
             self.finish(change, task, decision.verdict or _nothing_ordered(), decision)
         self._put_task(change, task, version)
 
-    async def _order(self, change: Change, task: TaskRecord, order: Order) -> None:
+    async def _order(self, change: Change, task: TaskRecord, order: Order, start: Start | None) -> None:
         task.ordered += 1
         task.open += 1
         item = ItemRecord(
@@ -169,6 +194,8 @@ class Items:
             deadline_at=task.deadline_at,
         )
         self._kernel.values.item(change.ops, item)
+        if start is not None and item.id == task.id:
+            _start_from(change, item, start)
         if await self._lanes.enter(change, item):
             await self._kernel.on_order(change, task, item)
         else:
@@ -190,6 +217,15 @@ class Items:
         if at is not None:
             change.delete(names.TIMERS, names.timer_key(at, kind, item_id))
             change.after.append(lambda: self._kernel.agenda.drop(kind, item_id))
+
+
+def _start_from(change: Change, item: ItemRecord, start: Start) -> None:
+    if item.service != start.service:
+        raise WorkflowChanged(
+            f"the orchestrator begins with service {item.service!r}, and the journal is of {start.service!r}"
+        )
+    item.journaled, item.shape, item.base = True, start.shape, start.base
+    change.append(names.journal_log(item.id), *start.entries)
 
 
 def item_ids(task: TaskRecord) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from arriero.core import names, records
 from arriero.core.holds import Holds
+from arriero.core.itemlog import note_end
 from arriero.core.kernel import Change, Kernel
 from arriero.core.limits import bound_wait, check_journal
 from arriero.core.links import Link, Links
 from arriero.core.parking import unpark
 from arriero.core.records import ItemRecord, Loaded
 from arriero.core.tasks import TRIES
-from arriero.types.errors import LogEnded, StateConflict
+from arriero.types.errors import LogEnded, StateConflict, WorkflowChanged
 from arriero.types.link import Journal, Wait
 from arriero.types.tasks import TaskStatus
 
@@ -106,7 +107,11 @@ class Journals:
         record = item.record
         change = Change()
         change.delete(names.held(record.worker_id), record.id)
+        note_end(self._kernel, change, record, "parked", reason=wait.reason or ", ".join(wait.events))
         record.worker_id, record.token, record.parked = "", "", True
+        if record.shape and wait.reason.startswith(WorkflowChanged.code):
+            record.misfit = True
+            change.put(names.misfits(record.service), names.misfit(record.shape, record.id), None)
         if wait.wake_after is not None:
             seconds = max(0.0, wait.wake_after)
             record.wake_at = self._kernel.clock() + seconds
@@ -125,6 +130,6 @@ class Journals:
         if item is None or not item.record.parked or item.record.ended:
             return
         change = Change()
-        unpark(self._kernel, change, item.record)
+        unpark(self._kernel, change, item.record, "its time had come")
         change.put(names.ITEMS, item_id, item.record, expect=item.version)
         await self._kernel.apply(change)

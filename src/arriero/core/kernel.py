@@ -88,7 +88,8 @@ class Kernel:
 
     ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new task with a deadline, ``on_outbox``
     of each kept message, ``on_stop`` of each item that was ended from outside, ``on_sweep`` of each item that has ended
-    and had children, ``on_finished`` of each end of a task.
+    and had children, ``on_finished`` of each end of a task, ``on_shape`` of each worker whose handler keeps journals,
+    by its service and shape.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Kernel:
         self.on_stop: Callable[[records.ItemRecord, str], None] = _nobody
         self.on_sweep: Callable[[str], None] = _nobody
         self.on_finished: Callable[[], None] = _nobody
+        self.on_shape: Callable[[str, str], None] = _nobody
 
     def tick(self) -> float:
         """The time now, later than that of every call before: what is kept in its order stands in that of the calls."""

@@ -102,6 +102,7 @@ def check_service(record: ServiceRecord) -> None:
     """Refuse a service that says too much of itself."""
     check_size(len(record.description), LONGEST_DESCRIPTION, "the description of a service")
     check_size(len(record.host or ""), LONGEST_HOST, "the host of a service")
+    check_size(len(record.shape), LONGEST_CODE, "the shape of a handler")
     if record.prompt:
         check_size(len(msgspec.json.encode(record.prompt)), LARGEST_PROMPT, "the prompt of a service")
     if len(record.accepts) > MOST_ACCEPTED:

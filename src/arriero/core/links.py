@@ -13,12 +13,19 @@ from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, ServiceRecord, WorkerRecord
 from arriero.core.returns import Returns
 from arriero.core.services import Services
+from arriero.core.shapes import Shapes
 from arriero.state_stores.base import Document
 from arriero.types.errors import Fenced, StoreDamaged
 from arriero.types.ids import generate_id
 from arriero.types.link import Arrival, Deliver, Hello, Push, Stop, Welcome
 
 logger = logging.getLogger("arriero.core")
+
+#: Why items come back.
+GONE = "the connection of its worker was closed, and it did not come back in time"
+LEFT = "its worker left"
+EXPIRED = "its worker did not renew its lease in time"
+UNKNOWN = "its worker came back and did not know of it"
 
 
 class Link:
@@ -28,7 +35,7 @@ class Link:
     each, ``entries`` those of its journal. ``free`` slots wait for a ring: they asked for work, and there was none.
     ``alone`` is the item that runs alone on the worker, ``solo`` the ready key of one that is to, when the
     others have ended; ``claiming`` counts the claims under way. One that ``takes`` is granted items unasked. A
-    ``lapsed`` one was not heard of for a lease.
+    ``lapsed`` one was not heard of for a lease. ``shape`` is that of the journals which its handler can read.
     """
 
     __slots__ = (
@@ -45,6 +52,7 @@ class Link:
         "push",
         "renewed_at",
         "service",
+        "shape",
         "slots",
         "solo",
         "takes",
@@ -55,6 +63,7 @@ class Link:
         self.id = generate_id()
         self.worker_id = hello.worker_id
         self.service = hello.service
+        self.shape = hello.shape
         self.slots = hello.slots
         self.free = hello.free
         self.local = local
@@ -84,9 +93,11 @@ class Links:
         self._kernel = kernel
         self._services = services
         self.returns = Returns(kernel, items)
+        self.kept = Shapes(kernel)
         self._by_worker: dict[str, Link] = {}
         self._by_service: dict[str, set[Link]] = {}
         self.refused = 0
+        self.on_fitting: Callable[[Link], None] = _nobody
         self.on_kept: Callable[[Link, str], Awaitable[None]] = _no_news
         kernel.on_stop = self.stop_item
 
@@ -102,13 +113,15 @@ class Links:
             async with self._kernel.turns.take(_turn(link.worker_id)):
                 await self._services.register(_service(hello))
                 await self._store_worker(link)
-                kept = await self.returns.of_worker(link.worker_id, hello.held, lost=False)
+                kept = await self.returns.of_worker(link.worker_id, hello.held, lost=False, why=UNKNOWN)
         except BaseException:
             self.detach(link)
             raise
         link.held = {item_id: token for item_id, token in link.held.items() if item_id in kept}
         link.push = push
         link.takes = hello.takes
+        if link.shape:
+            self._kernel.on_shape(link.service, link.shape)
         if link.held:
             self._start_lease(link)
         for item_id in link.held:
@@ -152,6 +165,23 @@ class Links:
         """The worker with the most idle slots of those that take an item unasked; None when there is none."""
         takers = [link for link in self._by_service.get(service, ()) if link.takes and link.is_idle and not link.solo]
         return max(takers, key=lambda link: link.free, default=None)
+
+    def shapes(self, service: str) -> set[str]:
+        """The shapes of the connected workers of the service."""
+        return {link.shape for link in self._by_service.get(service, ())} - {""}
+
+    def leave_to_fitting(self, link: Link, key: str, item: ItemRecord) -> bool:
+        """Whether the item is kept for other workers, because its journal fits one of them and not this one."""
+        if not item.journaled or not item.shape or link.shape in ("", item.shape):
+            return False
+        fitting = [other for other in self._by_service.get(link.service, ()) if other.shape == item.shape]
+        if not fitting:
+            return False
+        self.kept.keep((link.service, item.shape), key)
+        takers = [other for other in fitting if other.takes and other.is_idle and not other.solo]
+        if takers:
+            self.on_fitting(max(takers, key=lambda other: other.free))
+        return True
 
     def has_links(self, service: str) -> bool:
         """Whether any worker of the service is connected."""
@@ -213,7 +243,7 @@ class Links:
         async with self._kernel.turns.take(_turn(worker_id)):
             if worker_id in self._by_worker:
                 return
-            await self.returns.of_worker(worker_id, keep={}, lost=lost)
+            await self.returns.of_worker(worker_id, keep={}, lost=lost, why=GONE if lost else LEFT)
             change = Change()
             change.delete(names.WORKERS, worker_id)
             await self._kernel.apply(change, durable=False)
@@ -227,7 +257,7 @@ class Links:
         link.lapsed = True
         self._yield_solo(link)
         for item_id, token in list(link.held.items()):
-            await self.returns.of_token(item_id, token, lost=True)
+            await self.returns.of_token(item_id, token, lost=True, why=EXPIRED)
             if self.let_go(link, item_id, token):
                 link.lost[item_id] = token
 
@@ -277,6 +307,8 @@ class Links:
             del self._by_service[link.service]
         self._kernel.agenda.drop("lease", link.worker_id)
         self._yield_solo(link)
+        if link.shape and link.shape not in self.shapes(link.service):
+            self.kept.give_up((link.service, link.shape))
 
     def _yield_solo(self, link: Link) -> None:
         """What was to run alone here may run alone elsewhere."""
@@ -331,8 +363,8 @@ def _turn(worker_id: str) -> str:
     return f"worker/{worker_id}"
 
 
-def _nobody(_: Push) -> None:
-    """Stands for a worker that has not been welcomed yet."""
+def _nobody(_: object) -> None:
+    """Stands for a worker that has not been welcomed yet, or a listener that is not there."""
 
 
 async def _no_news(link: Link, item_id: str) -> None:
@@ -349,4 +381,5 @@ def _service(hello: Hello) -> ServiceRecord:
         linked=True,
         max_queue=hello.max_queue,
         accepts=hello.accepts,
+        shape=hello.shape,
     )

@@ -17,6 +17,8 @@ TIMERS = "timers"
 OUTBOX = "outbox"
 FINISHED = "finished"
 VALUES = "values"
+#: Tasks that failed or are dead, by that moment.
+DEAD = "dead"
 #: Items that have ended and whose children are still to be ended.
 SWEEPS = "sweeps"
 
@@ -34,6 +36,20 @@ def stream_log(task_id: str) -> str:
 
 def journal_log(item_id: str) -> str:
     return f"journal/{item_id}"
+
+
+def item_log(item_id: str) -> str:
+    """What became of the item's claims."""
+    return f"log/{item_id}"
+
+
+def misfits(service: str) -> str:
+    """The collection of a service's items that wait for a worker of another shape."""
+    return f"misfits/{service}"
+
+
+def misfit(shape: str, item_id: str) -> str:
+    return f"{shape}/{item_id}"
 
 
 def ready(service: str) -> str:

@@ -55,7 +55,7 @@ class Offers:
         link.free -= 1
         item.status = TaskStatus.RUNNING
         item.epoch, item.token, item.worker_id = grant.epoch, grant.token, link.worker_id
-        item.started_at = self._kernel.clock()
+        item.started_at = item.claimed_at = self._kernel.clock()
         change.put(names.held(link.worker_id), item.id, None)
         change.after.append(lambda: self._hand_over(link, grant))
         change.failed.append(lambda error: self._take_back(link, grant, error))
@@ -76,7 +76,9 @@ class Offers:
 
 
 def _is_light(task: TaskRecord, item: ItemRecord) -> bool:
-    """Whether the input is at hand, and small."""
+    """Whether the input is at hand, and small, and nothing else is to be read."""
+    if item.journaled:
+        return False
     if item.input is not None:
         return len(item.input) <= LARGEST
     return not item.apart and not task.apart and len(task.input) <= LARGEST

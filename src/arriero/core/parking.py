@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from arriero.core import names
+from arriero.core.itemlog import note
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import ItemRecord
 from arriero.types.tasks import TaskStatus
@@ -12,16 +13,20 @@ from arriero.types.tasks import TaskStatus
 PAGE = 1000
 
 
-def unpark(kernel: Kernel, change: Change, item: ItemRecord) -> None:
+def unpark(kernel: Kernel, change: Change, item: ItemRecord, why: str) -> None:
     """An item that was left may be claimed again; storing it is the caller's."""
     drop_wake(kernel, change, item)
+    note(kernel, change, item, "woken", reason=why)
     item.awaits = []
     item.status = TaskStatus.QUEUED
     change.make_ready(item)
 
 
 def drop_wake(kernel: Kernel, change: Change, item: ItemRecord) -> None:
-    """No time is waited for any more."""
+    """No time and no worker of another shape is waited for any more."""
+    if item.misfit:
+        change.delete(names.misfits(item.service), names.misfit(item.shape, item.id))
+        item.misfit = False
     if item.wake_at is not None:
         change.delete(names.TIMERS, names.timer_key(item.wake_at, "wake", item.id))
         change.after.append(lambda: kernel.agenda.drop("wake", item.id))

@@ -19,6 +19,9 @@ class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``apart`` names what is stored beside the record, for its size.
 
+    ``forked_from`` names the task whose journal it began with, cut behind the finished step ``forked_after``;
+    ``replay_of`` the one whose input it was given.
+
     ``waits_for`` is what keeps it from going on, where somebody looks at it; it is not stored.
     """
 
@@ -42,6 +45,9 @@ class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     started_at: float | None = None
     finished_at: float | None = None
     apart: list[str] = []
+    forked_from: str | None = None
+    forked_after: int | None = None
+    replay_of: str | None = None
     waits_for: list[dict[str, Any]] = []
 
     @property
@@ -65,7 +71,11 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``journaled`` says that it has a journal, of the ``shape`` of handler that wrote it, and ``asked_for_good`` how many
     of the questions are in it; its entries up to ``base`` need not be read. A ``parked`` item was left by its worker
-    until an event comes, or until ``wake_at``.
+    until an event comes, or until ``wake_at``; one that is a ``misfit``, until a worker comes whose handler has the
+    shape of its journal.
+
+    ``claimed_at`` is when the newest claim was granted, ``ended_at`` when it ended; what became of earlier claims is in
+    its log, if it is ``logged``.
     """
 
     id: str
@@ -105,6 +115,10 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     base: int = 0
     parked: bool = False
     wake_at: float | None = None
+    misfit: bool = False
+    claimed_at: float | None = None
+    ended_at: float | None = None
+    logged: bool = False
 
     @property
     def claimed(self) -> bool:
@@ -148,7 +162,8 @@ class SessionRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
 class ServiceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A service that was registered once. ``linked``: one of our workers served it, so it claims.
 
-    ``accepts`` lists the events that it takes from outside, by every name, with whether it is an answer.
+    ``accepts`` lists the events that it takes from outside, by every name, with whether it is an answer. ``shape`` is
+    that of the handler which came last.
     """
 
     name: str
@@ -160,6 +175,7 @@ class ServiceRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     linked: bool = False
     max_queue: int | None = None
     accepts: dict[str, bool] = {}
+    shape: str = ""
 
 
 class WorkerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -188,6 +204,32 @@ class StreamEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     data: msgspec.Raw = NULL
     status: TaskStatus | None = None
     error: ErrorInfo | None = None
+
+
+class LogRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What became of an item's claim, or how an item that was left goes on; ``at`` is when.
+
+    ``lost``, ``released``, ``retried`` (after the failed ``attempt``, in ``delay`` seconds, for the ``error``) and
+    ``parked`` end the claim that the ``worker`` got at ``since`` as the ``epoch``-th. ``woken`` and ``restarted`` come
+    after a ``parked``. ``reason`` is for people.
+    """
+
+    kind: str
+    at: float
+    epoch: int = 0
+    worker: str = ""
+    since: float | None = None
+    attempt: int = 0
+    delay: float | None = None
+    reason: str = ""
+    error: ErrorInfo | None = None
+
+
+class DeadRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A task in the list of those that failed or are dead."""
+
+    service: str
+    status: TaskStatus
 
 
 class ArrivalRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -225,6 +267,8 @@ WORKER = Codec(WorkerRecord)
 ENTRY = Codec(StreamEntry)
 OUTBOX_ENTRY = Codec(OutboxRecord)
 ARRIVAL = Codec(ArrivalRecord)
+LOG = Codec(LogRecord)
+DEAD = Codec(DeadRecord)
 TEXT = Codec(str)
 STATE: Codec[dict[str, Any]] = Codec(dict[str, Any])
 

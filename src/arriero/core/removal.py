@@ -38,6 +38,7 @@ class Removal:
         change.delete(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id))
         if task.finished_at is not None:
             change.delete(names.FINISHED, names.dated_key(task.finished_at, task.id))
+            change.delete(names.DEAD, names.dated_key(task.finished_at, task.id))
         change.drop(names.stream_log(task.id))
 
     async def _forget_item(self, change: Change, item_id: str) -> None:
@@ -52,6 +53,8 @@ class Removal:
                 change.delete(collection, key)
         if item.record.journaled:
             change.drop(names.journal_log(item_id))
+        if item.record.logged:
+            change.drop(names.item_log(item_id))
         if item.record.calls:
             change.delete(names.SWEEPS, item_id)
             for child_id in await self.keys_under(names.children(item_id), ""):

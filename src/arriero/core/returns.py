@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from arriero.core import names, records
 from arriero.core.decisions import Verdict
+from arriero.core.itemlog import note_end
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import ItemRecord, Loaded
 from arriero.types.errors import ErrorInfo, StateConflict
 from arriero.types.tasks import TaskStatus
+
+UNREAD = "it was granted, and the worker was not there any more"
 
 
 class Returns:
@@ -18,7 +21,7 @@ class Returns:
         self._kernel = kernel
         self._items = items
 
-    async def of_worker(self, worker_id: str, keep: dict[str, str], *, lost: bool) -> dict[str, str]:
+    async def of_worker(self, worker_id: str, keep: dict[str, str], *, lost: bool, why: str) -> dict[str, str]:
         """Queue again whatever the worker holds beside the tokens to ``keep``; gives those that it has kept."""
         kept: dict[str, str] = {}
         after = ""
@@ -28,21 +31,23 @@ class Returns:
                 if item is not None and keep.get(item.record.id) == item.record.token:
                     kept[item.record.id] = item.record.token
                 elif item is not None:
-                    await self.of_item(item.record, lost=lost)
+                    await self.of_item(item.record, lost=lost, why=why)
             after = page[-1].key
         return kept
 
     def soon(self, item_id: str, token: str, delay: float = 0.0) -> None:
         """Queue an item again that was granted to nobody who is there."""
-        self._kernel.agenda.after(delay, "return", item_id, lambda: self.of_token(item_id, token, lost=False))
+        self._kernel.agenda.after(
+            delay, "return", item_id, lambda: self.of_token(item_id, token, lost=False, why=UNREAD)
+        )
 
-    async def of_token(self, item_id: str, token: str, *, lost: bool) -> None:
+    async def of_token(self, item_id: str, token: str, *, lost: bool, why: str) -> None:
         """Queue the item again if this is still its token."""
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         if item is not None and item.record.token == token:
-            await self.of_item(item.record, lost=lost)
+            await self.of_item(item.record, lost=lost, why=why)
 
-    async def of_item(self, seen: ItemRecord, *, lost: bool) -> None:
+    async def of_item(self, seen: ItemRecord, *, lost: bool, why: str) -> None:
         """Queue one item again, or declare it dead after too many losses. Another change of it wins."""
         async with self._kernel.turns.take(seen.turn):
             item = await self._kernel.load(records.ITEM, names.ITEMS, seen.id)
@@ -52,17 +57,18 @@ class Returns:
             change = Change()
             try:
                 if item.record.losses >= self._kernel.config.max_losses:
-                    await self._bury(change, item)
+                    await self._bury(change, item, why)
                 else:
-                    self._items.requeue(change, item)
+                    self._items.requeue(change, item, lost=lost, reason=why)
                 await self._kernel.apply(change)
             except StateConflict:
                 return
 
-    async def _bury(self, change: Change, item: Loaded[ItemRecord]) -> None:
+    async def _bury(self, change: Change, item: Loaded[ItemRecord], why: str) -> None:
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id)
         if task is None:
             return
+        note_end(self._kernel, change, item.record, "lost", reason=why)
         limit = self._kernel.config.max_losses
         error = ErrorInfo(
             code="task_dead",

@@ -64,6 +64,7 @@ class Services:
             raise InvalidInput(f"{MOST_SERVICES} services are known, which is the limit; deregister some")
         if known is not None:
             record.linked = record.linked or known.linked
+            record.shape = record.shape or known.shape
         if known != record:
             change = Change()
             change.put(names.SERVICES, record.name, record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from arriero.core import names, records
 from arriero.core.decisions import Verdict
 from arriero.core.heads import heads_of
-from arriero.core.items import Items
+from arriero.core.items import Items, Start
 from arriero.core.kernel import Change, Kernel
 from arriero.core.limits import check_headers
 from arriero.core.outlook import waits_for
@@ -91,14 +91,30 @@ class Tasks:
     async def _submit(
         self, session_id: str, submission: Submission, headers: dict[str, str] | None, *, durable: bool
     ) -> TaskRecord:
-        record = self._record(session_id, submission, headers or {})
+        return await self._accept(self.new_record(session_id, submission, headers), durable=durable)
+
+    async def accept(
+        self, record: TaskRecord, *, start: Start | None = None, then: Callable[[Change], None] | None = None
+    ) -> TaskRecord:
+        """Accept a task that was made by :meth:`new_record`, as :meth:`submit` does; ``then`` adds to its commit."""
+        return await self._accept(record, durable=True, start=start, then=then)
+
+    async def _accept(
+        self,
+        record: TaskRecord,
+        *,
+        durable: bool,
+        start: Start | None = None,
+        then: Callable[[Change], None] | None = None,
+    ) -> TaskRecord:
+        session_id = record.session_id
         if record.service:
             await self._services.wait_for(record.service)
         async with self._kernel.turns.take(session_id):
             for _ in range(TRIES):
                 await self._require_session(session_id)
                 try:
-                    return await self._open(record, durable=durable)
+                    return await self._open(record, durable=durable, start=start, then=then)
                 except (StateConflict, QueueFull) as error:
                     there = await self._kernel.load(records.TASK, names.TASKS, record.id)
                     if there is not None:
@@ -198,10 +214,14 @@ class Tasks:
             change.after.append(lambda item=item: self._kernel.on_stop(item, verdict.status.value))  # type: ignore[misc]  # bound now
         await self._kernel.apply(change)
 
-    async def _open(self, record: TaskRecord, *, durable: bool) -> TaskRecord:
+    async def _open(
+        self, record: TaskRecord, *, durable: bool, start: Start | None, then: Callable[[Change], None] | None
+    ) -> TaskRecord:
         task = msgspec.structs.replace(record, created_at=self._kernel.tick())
         change = Change()
-        await self._items.begin(change, task)
+        await self._items.begin(change, task, start)
+        if then is not None:
+            then(change)
         change.put(names.tasks_of(task.session_id), names.dated_key(task.created_at, task.id), None)
         wanted = dict(change.queued)
         self._kernel.backlog.reserve(wanted, self._services.max_queue)
@@ -221,7 +241,8 @@ class Tasks:
         if await self._kernel.store.get(names.SESSIONS, session_id) is None:
             raise UnknownSession(f"there is no session {session_id[:80]!r}; POST /sessions/create makes one")
 
-    def _record(self, session_id: str, submission: Submission, headers: dict[str, str]) -> TaskRecord:
+    def new_record(self, session_id: str, submission: Submission, headers: dict[str, str] | None = None) -> TaskRecord:
+        """The task that a submission asks for. Errors: ``InvalidInput``, ``PayloadTooLarge``."""
         if submission.session_id not in (None, session_id):
             raise InvalidInput(
                 f"wrong task definition: its session_id is {submission.session_id!r} but should be {session_id!r}"
@@ -240,7 +261,7 @@ class Tasks:
             created_at=now,
             deadline=deadline,
             deadline_at=None if deadline is None else now + deadline,
-            headers={**headers, **submission.headers},
+            headers={**(headers or {}), **submission.headers},
         )
 
 

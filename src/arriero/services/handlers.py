@@ -44,6 +44,8 @@ class WorkflowHandler:
         )
         #: The events that the workflow takes from outside, and those of the workflows that are bound to it.
         self.accepts = self._runner.all_accepted().names
+        #: Of the journals that it writes and reads; empty if it does not.
+        self.shape = self._runner.ticks.shape if self._durability is not None and self._runner.ticks is not None else ""
 
     async def handle(self, context: HandlerContext) -> Handled:
         grant = context.grant

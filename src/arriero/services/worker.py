@@ -381,6 +381,7 @@ class Worker:
             takes=True,
             held=dict(self._held),
             accepts=self._handler.accepts,
+            shape=getattr(self._handler, "shape", ""),
         )
 
     def _opened(self, welcome: Welcome) -> None:

@@ -17,6 +17,8 @@
     │   ├── TaskConflict                     same id or idempotency key, other body
     │   ├── AlreadyAnswered                  what was asked has its answer
     │   ├── AlreadyEnded                     the task has ended and takes nothing more
+    │   ├── NotEnded                         the task goes on, so it cannot be begun anew
+    │   ├── NotStopped                       the task does not wait for a changed workflow
     │   ├── WorkflowChanged                  a run was begun by a workflow of other steps
     │   ├── StateConflict                    a commit met a newer version
     │   └── LogEnded                         an append to a log that has ended
@@ -183,6 +185,18 @@ class AlreadyEnded(Conflict):
     """The task has ended, so nothing can be sent to it any more."""
 
     code = "already_ended"
+
+
+class NotEnded(Conflict):
+    """The task has not ended yet. Wait for its end, or cancel it."""
+
+    code = "not_ended"
+
+
+class NotStopped(Conflict):
+    """The task does not wait because its workflow has changed, so there is nothing to resume or to restart."""
+
+    code = "not_stopped"
 
 
 class WorkflowChanged(Conflict):

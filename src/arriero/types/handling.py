@@ -81,7 +81,8 @@ class HandlerContext(Protocol):
 class Handler(Protocol):
     """A kind of service. Whatever it raises is the item's failure; it is cancelled when its item ends from outside.
 
-    ``accepts`` lists the events that it takes from outside, by every name, with whether it is an answer.
+    ``accepts`` lists the events that it takes from outside, by every name, with whether it is an answer. One that keeps
+    journals has a ``shape``, too, by which it is known that it can read those of another.
     """
 
     @property

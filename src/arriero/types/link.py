@@ -95,7 +95,7 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     ``parallel`` says that items of one session need no order; ``max_queue`` is how many items may be queued at most.
     ``accepts`` lists the events that its handler takes from outside, each by every name it goes by, with whether it is
     an answer (to an event that asks). ``takes``: it may be granted items that it did not
-    ask for, one for each free slot.
+    ask for, one for each free slot. ``shape`` is that of the journals which its handler writes and can read.
     """
 
     worker_id: str
@@ -110,6 +110,7 @@ class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):
     takes: bool = False
     held: dict[str, str] = {}
     accepts: dict[str, bool] = {}
+    shape: str = ""
 
 
 class Claim(msgspec.Struct, kw_only=True, tag="claim"):

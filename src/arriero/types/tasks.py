@@ -61,6 +61,9 @@ class TaskDefinition(BaseModel):
     finished_at: float | None = None
     #: What keeps an open task from going on: services, events, an earlier task of its session, or a time.
     waits_for: list[dict[str, Any]] = Field(default_factory=list)
+    #: The task from behind whose step it began, and the one whose input it was given again.
+    forked_from: str | None = None
+    replay_of: str | None = None
 
     @computed_field  # type: ignore[prop-decorator]  # pydantic's documented form
     @property

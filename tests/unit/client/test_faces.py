@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 
 from arriero.client import AsyncLlamaDeployClient, AsyncSessionClient, LlamaDeployClient, SessionClient
-from arriero.client.sdk import Client, Core, Service, ServiceCollection, SessionCollection
-from arriero.client.sdk_sync import SyncClient, SyncCore, SyncServiceCollection, SyncSessionCollection
+from arriero.client.sdk import Client, Core, DeadCollection, Service, ServiceCollection, SessionCollection
+from arriero.client.sdk_sync import (
+    SyncClient,
+    SyncCore,
+    SyncDeadCollection,
+    SyncServiceCollection,
+    SyncSessionCollection,
+)
 from arriero.client.session import Session
 from arriero.client.synchronous import SyncSession
 from arriero.types.services import ServiceDefinition
@@ -20,6 +26,7 @@ PAIRS = [
     (Session, SyncSession),
     (SessionCollection, SyncSessionCollection),
     (ServiceCollection, SyncServiceCollection),
+    (DeadCollection, SyncDeadCollection),
     (Core, SyncCore),
 ]
 #: What an asynchronous signature says otherwise.
@@ -31,6 +38,7 @@ OTHERWISE = {
     "list[Session]": "list[SyncSession]",
     "SessionCollection": "SyncSessionCollection",
     "ServiceCollection": "SyncServiceCollection",
+    "DeadCollection": "SyncDeadCollection",
 }
 OTHER_NAMES = {"aclose": "close"}
 #: What the parts of one face hand to one another.

@@ -36,6 +36,7 @@ class Hand:
         *,
         parallel: bool = False,
         accepts: dict[str, bool] | None = None,
+        **hello: Any,
     ) -> None:
         self.core = core
         self.worker_id = generate_id()
@@ -43,6 +44,7 @@ class Hand:
         self.slots = slots
         self.parallel = parallel
         self.accepts = accepts or {}
+        self.hello = hello
         self.stops: asyncio.Queue[Stop] = asyncio.Queue()
         self.delivered: asyncio.Queue[Deliver] = asyncio.Queue()
         self.held: dict[str, str] = {}
@@ -58,6 +60,7 @@ class Hand:
             parallel=self.parallel,
             held=self.held,
             accepts=self.accepts,
+            **self.hello,
         )
         self.link, welcome = await self.core.links.attach(hello, self._pushed, local=False)
         self.stale = welcome.stop
@@ -79,7 +82,9 @@ class Hand:
         frame = Wait(request=0, item_id=grant.item_id, token=grant.token, events=list(events), **fields)
         return await self.core.journals.wait(self.link, frame)
 
-    async def record(self, grant: Grant, number: int, value: Any, *events: Event, shape: str = "s") -> None:
+    async def record(
+        self, grant: Grant, number: int, value: Any, *events: Event, shape: str = "s", base: bool = False
+    ) -> None:
         frame = Journal(
             request=0,
             item_id=grant.item_id,
@@ -88,6 +93,7 @@ class Hand:
             entry=msgspec.Raw(msgspec.json.encode(value)),
             shape=shape,
             events=list(events),
+            base=base,
         )
         await self.core.journals.write(self.link, frame)
 
