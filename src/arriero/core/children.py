@@ -49,9 +49,15 @@ class Children:
         if call.patient:
             await self._services.wait_for(call.service)
         self._services.require(call.service)
-        parent = await self._parent(call)
-        if not parent.record.calls:
-            await self._note_calls(call)
+        if (await self._parent(call)).record.calls:
+            return await self._start(call)
+        async with self._kernel.turns.take(f"calls/{call.item_id}"):  # of many first calls, one notes it
+            if not (await self._parent(call)).record.calls:
+                return await self._start(call)
+        return await self._start(call)
+
+    async def _start(self, call: Call) -> str:
+        """The first call is noted with its parent, in the same commit, so that the parent's end looks for children."""
         for _ in range(TRIES):
             parent = await self._parent(call)
             child_id, known = await self._find(parent.record, call)
@@ -59,7 +65,11 @@ class Children:
                 return child_id
             child = self._record(child_id, parent.record, call)
             change = Change()
-            change.expect(names.ITEMS, parent.record.id, parent.version)
+            if parent.record.calls:
+                change.expect(names.ITEMS, parent.record.id, parent.version)
+            else:
+                parent.record.calls = True
+                change.put(names.ITEMS, parent.record.id, parent.record, expect=parent.version)
             change.put(names.children(parent.record.id), child_id, None)
             self._kernel.values.item(change.ops, child)
             await self._kernel.on_order(change, await self._task_of(parent.record), child)
@@ -162,23 +172,6 @@ class Children:
                 limit=limit,
             )
         return parent
-
-    async def _note_calls(self, call: Call) -> None:
-        """The first call is noted with the item, so that its end looks for children; once, however many there are."""
-        async with self._kernel.turns.take(f"calls/{call.item_id}"):
-            for _ in range(TRIES):
-                parent = await self._parent(call)
-                if parent.record.calls:
-                    return
-                parent.record.calls = True
-                change = Change()
-                change.put(names.ITEMS, parent.record.id, parent.record, expect=parent.version)
-                try:
-                    await self._kernel.apply(change, durable=False)
-                except StateConflict:
-                    continue
-                return
-        raise StateConflict(f"item {call.item_id!r} keeps changing; try again")
 
     async def _find(self, parent: ItemRecord, call: Call) -> tuple[str, bool]:
         """The child that the call means, and whether it is there."""

@@ -40,6 +40,16 @@ async def test_a_child_that_fails_tells_its_parent_why_and_is_not_tried_by_it_ag
     assert (ended.error.message, ended.error.retryable) == ("broken", False)
 
 
+async def test_the_first_child_takes_one_commit_and_so_does_the_next(house: House) -> None:
+    outer, _ = await house.worker("outer"), await house.worker("inner")
+    await house.submit(await house.core.sessions.create(), "outer")
+    [parent] = await outer.claim()
+    for key in ("first", "second"):
+        before = house.store.stats.commits  # type: ignore[attr-defined]  # counted by the stores themselves
+        await outer.call(parent, "inner", key=key)
+        assert house.store.stats.commits - before == 1  # type: ignore[attr-defined]  # as above
+
+
 async def test_the_same_call_is_the_same_child_also_when_the_parent_runs_again(house: House) -> None:
     outer, inner = await house.worker("outer"), await house.worker("inner")
     await house.submit(await house.core.sessions.create(), "outer")
