@@ -291,7 +291,8 @@ async def test_a_result_that_is_not_there_yet_is_null(http: Http, session: str, 
     await gate.entered.wait()
     path = f"/sessions/{session}/tasks/{task_id}"
     assert await http.get(f"{path}/result") == (200, None)
-    assert await http.get(f"{path}/result?wait=0.05") == (202, {"task_id": task_id, "status": "running"})
+    pending = {"task_id": task_id, "status": "running", "waits_for": []}
+    assert await http.get(f"{path}/result?wait=0.05") == (202, pending)
     _, shown = await http.get(path)
     assert has_shape(shown, shapes.TASK)["status"] == "running"
     waiting = asyncio.ensure_future(http.get(f"{path}/result?wait=20"))
@@ -455,8 +456,9 @@ async def test_a_task_that_nobody_can_do_says_so(http: Http, session: str) -> No
     reason = "no worker of service 'nobody' is connected"
     await http.post("/services/register", {"service_name": "nobody", "description": "d"})
     status, pending = await http.post(f"/sessions/{session}/tasks?wait=0.05", task("nobody", task_id="N"))
-    assert (status, pending) == (202, {"task_id": "N", "status": "queued", "waiting_for": reason})
-    assert (await http.get(f"/sessions/{session}/tasks/N"))[1]["waiting_for"] == reason
+    waits_for = [{"worker_of": "nobody"}]
+    assert (status, pending) == (202, {"task_id": "N", "status": "queued", "waits_for": waits_for, "reason": reason})
+    assert (await http.get(f"/sessions/{session}/tasks/N"))[1]["waits_for"] == waits_for
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "application/x-www-form-urlencoded"])

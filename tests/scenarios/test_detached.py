@@ -359,7 +359,7 @@ async def test_a_foreign_service_gets_its_task_when_the_queue_is_back(
         async with Http(plane.url) as http:
             path = f"/sessions/{session.session_id}/tasks/{ids[0]}/result"
             status, pending = await http.get(f"{path}?wait=0.3")
-            assert (status, pending["waiting_for"]) == (202, "no worker of service 'greeting' is connected")
+            assert (status, pending["reason"]) == (202, "no worker of service 'greeting' is connected")
             assert (await http.get("/ready"))[0] == 503
             async with SimpleMessageQueueServer(queue_config), SimpleMessageQueue(queue_config) as own:
                 service = WorkflowService(Greeting(), own, service_name="greeting")

@@ -233,7 +233,7 @@ async def test_a_last_event_id_that_is_no_number_of_an_event_is_refused(streamin
 async def test_a_last_event_id_that_the_stream_has_not_reached_is_refused(streaming: Streaming) -> None:
     path = await streaming.start("steered")
     answer = await streaming.http.get(f"{path}/events", headers={"Last-Event-ID": "7"})
-    refused(answer, 422, "invalid_input", "which has 0 entries")
+    refused(answer, 404, "not_found", "which has 0 entries")
     streaming.steered.orders.put_nowait(None)
 
 

@@ -94,7 +94,7 @@ async def test_a_result_beyond_the_limit_fails_the_task_with_the_limit(
 
 
 async def test_a_stream_of_many_large_events_comes_whole(session: AsyncSessionClient) -> None:
-    task = await session.run_nowait("wordy", count=60, size=1024 * 1024)
+    task = await session.run_nowait("wordy", count=60, size=1000 * 1024)
     numbers = [event["number"] async for event in session.get_task_result_stream(task) if "number" in event]
     assert numbers == list(range(60))
 

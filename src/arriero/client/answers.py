@@ -29,7 +29,7 @@ SERVER_FAULT = 500
 class Ended(msgspec.Struct):
     """How a task stands: what ``run()`` needs of a ``TaskResult``, read without building the model.
 
-    One that goes on may say what it waits for.
+    One that goes on may say by ``reason`` why nobody works on it.
     """
 
     task_id: str
@@ -37,7 +37,7 @@ class Ended(msgspec.Struct):
     result: str = ""
     value: msgspec.Raw = msgspec.Raw(b"null")
     error: ErrorInfo | None = None
-    waiting_for: str | None = None
+    reason: str | None = None
 
     def text(self) -> str:
         """The result as text, or the error that the end stands for."""

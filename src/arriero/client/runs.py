@@ -110,7 +110,7 @@ def ended(
     told = False
     try:
         while (end := (yield request)) is None or not end.status.is_end:
-            reason = end.waiting_for if end is not None else None
+            reason = end.reason if end is not None else None
             if waits.over:
                 raise _timeout(task.task_id, limit, reason)
             if reason is not None and not told:

@@ -135,7 +135,7 @@ class Session:
         """Begin a task behind a finished step of one that has ended, on the workflow as it is now; gives its id.
 
         ``after_step`` counts the finished steps as the history does, or is ``name#k``; what ran up to there runs no
-        more. ``session_id`` is the new task's, by default this one. Errors: ``NotEnded``; ``InvalidInput`` when no such
+        more. ``session_id`` is the new task's, by default this one. Errors: ``NotEnded``; ``NotFound`` when no such
         step has finished; ``WorkflowChanged`` when the workflow's steps are others now.
         """
         wanted = requests.fork(self.session_id, task_id, after_step, session_id, idempotency_key)

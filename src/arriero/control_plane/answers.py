@@ -1,4 +1,4 @@
-"""From errors to HTTP answers, and from stored tasks to their documented JSON."""
+"""From stored tasks to their documented JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from arriero.core.listing import SessionView
 from arriero.core.records import NULL, TaskRecord
-from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.errors import ErrorInfo
 from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult, TaskStatus
 
 _encode = msgspec.json.Encoder().encode
@@ -18,8 +18,6 @@ _encode = msgspec.json.Encoder().encode
 
 #: The header that says how a list goes on: what to ask for as ``after``, percent-encoded as in a query.
 NEXT = "X-Next-After"
-#: Statuses that say when to come again.
-LATER = (429, 503)
 
 
 class JSONBytes(Response):
@@ -50,19 +48,6 @@ def page(value: Any, after: str | None) -> Response:
     """A list that goes on behind ``after``, or ends here."""
     headers = {} if after is None else {NEXT: quote(after)}
     return JSONBytes(_encode(value), 200, headers)
-
-
-def error_bytes(error: ArrieroError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
-    """The one place where an error becomes an HTTP answer: its status, body and headers of its own."""
-    info = error.info()
-    headers = [(b"retry-after", b"%d" % max(1, round(error.retry_after or 1)))] if error.status in LATER else []
-    return error.status, _encode({"detail": info.message, "error": info}), headers
-
-
-def error_answer(error: ArrieroError) -> Response:
-    """The same as a response."""
-    status, body, headers = error_bytes(error)
-    return JSONBytes(body, status, {name.decode(): value.decode() for name, value in headers})
 
 
 def result_view(task: TaskRecord) -> ResultView:

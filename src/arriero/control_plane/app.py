@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Callable
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
 
-from arriero.control_plane.answers import error_answer
 from arriero.control_plane.hot import Hot
 from arriero.control_plane.link_server import link_routes
 from arriero.control_plane.openapi import add_hot_routes
@@ -20,8 +18,8 @@ from arriero.control_plane.past import changed_routes, dead_routes, past_routes
 from arriero.control_plane.routes import home_routes, service_routes, session_routes, task_routes
 from arriero.core.core import Core
 from arriero.types.errors import ArrieroError
-from arriero.types.serving import JSONBodies
-from arriero.types.strict import invalid, unserved
+from arriero.types.serving import Faults, JSONBodies
+from arriero.types.strict import invalid, typed, unserved
 
 
 def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAPI:
@@ -32,10 +30,11 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
         app.include_router(routes)
     for routes in (past_routes(core), changed_routes(core), dead_routes(core)):
         app.include_router(routes)
-    app.add_exception_handler(ArrieroError, _typed)
+    app.add_exception_handler(ArrieroError, typed)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, unserved)
     add_hot_routes(app)
+    app.add_middleware(Faults)
     app.add_middleware(JSONBodies)
     origins = core.kernel.config.cors_origins
     if origins:
@@ -54,8 +53,3 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
             expose_headers=["Retry-After", "X-Next-After"],
         )
     return app
-
-
-async def _typed(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ArrieroError)  # registered for this class
-    return error_answer(error)

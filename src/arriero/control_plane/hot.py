@@ -9,13 +9,15 @@ import msgspec
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from arriero.control_plane.answers import error_bytes, result_view
+from arriero.control_plane.answers import result_view
 from arriero.control_plane.bodies import parse, read_chunks
 from arriero.core.core import Core
+from arriero.core.outlook import reason
 from arriero.core.records import TaskRecord
 from arriero.core.tasks import MAX_INPUT, Submission, too_large
 from arriero.types.errors import ArrieroError, InvalidInput
 from arriero.types.ids import id_from
+from arriero.types.serving import error_bytes
 
 _submission = msgspec.json.Decoder(Submission)
 _encode = msgspec.json.Encoder().encode
@@ -90,10 +92,12 @@ class Hot:
         """The result, or what is known of a task that has none yet."""
         if task.ended:
             return 200, _encode(result_view(task))
-        task = await self._core.tasks.show(task.session_id, task.id)
-        shown = {"task_id": task.id, "status": task.status}
-        reason = await self._core.waiting_for(task)
-        return 202, _encode(shown if reason is None else shown | {"waiting_for": reason})
+        task = await self._core.show(task.session_id, task.id)
+        if task.ended:
+            return await self._outcome(await self._core.tasks.wait(task, 0))
+        shown = {"task_id": task.id, "status": task.status, "waits_for": task.waits_for}
+        why = reason(task)
+        return 202, _encode(shown if why is None else shown | {"reason": why})
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Submission, dict[str, str]]:
         """The task in the body, and the trace in the headers."""
@@ -110,8 +114,10 @@ class Hot:
         submission = parse(body, _submission, "the task")
         if len(body) > limit and (size := len(submission.input.encode())) > limit:
             raise too_large(size, limit)
-        if submission.task_id is None and key is not None:
-            submission.task_id = _id_for(scope["path"], key)
+        if key is not None:
+            _check_key(key)
+            if submission.task_id is None:
+                submission.task_id = id_from(scope["path"], key)
         return submission, trace
 
 
@@ -138,11 +144,9 @@ class Front:
         return None
 
 
-def _id_for(path: str, key: str) -> str:
-    """The task id that stands for an idempotency key on this route."""
+def _check_key(key: str) -> None:
     if not 0 < len(key) <= MAX_KEY:
         raise InvalidInput(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
-    return id_from(path, key)
 
 
 def _wait(scope: Scope, most: float) -> float | None:

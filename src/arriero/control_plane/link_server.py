@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from arriero.control_plane.answers import answer, error_answer
+from arriero.control_plane.answers import answer
 from arriero.core.core import Core
 from arriero.core.links import Link
 from arriero.types.errors import ArrieroError, ControlPlaneUnavailable, InternalError, ProtocolError
@@ -35,6 +35,7 @@ from arriero.types.link import (
     decode_worker_frames,
     messages,
 )
+from arriero.types.strict import error_answer
 
 logger = logging.getLogger("arriero.control_plane")
 

@@ -1,4 +1,4 @@
-"""The OpenAPI description of the routes that FastAPI does not make."""
+"""The OpenAPI description of what FastAPI cannot read: the hot routes, and bodies that are read by hand."""
 
 from __future__ import annotations
 
@@ -8,26 +8,69 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from arriero.control_plane.past import shapes
-from arriero.types.described import describe_guard
-from arriero.types.tasks import TaskDefinition, TaskResult
+from arriero.core.limits import LARGEST_HEADERS, MOST_HEADERS
+from arriero.core.tasks import LONGEST, Submission
+from arriero.types.described import describe_guard, refusals, shapes_of
+from arriero.types.messages import ActionTypes
+from arriero.types.names import NAME
+from arriero.types.tasks import TaskResult, TaskStatus, TaskStream
 
 _TEXT = {"type": "string"}
+_ID = {"anyOf": [NAME, {"type": "null"}]}
+_SOME = {"type": "string", "minLength": 1}
+_OPEN_STATUSES = [status.value for status in TaskStatus if not status.is_end]
 _WAIT = {
     "name": "wait",
     "in": "query",
     "required": False,
-    "description": "Seconds to wait for the result.",
+    "description": "Seconds to wait for the result; more than max_wait counts as that.",
     "schema": {"type": "number", "minimum": 0},
 }
+_KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 
 _PENDING = {
     "type": "object",
     "properties": {
         "task_id": _TEXT,
-        "status": _TEXT,
-        "waiting_for": {**_TEXT, "description": "Why nobody works on it."},
+        "status": {"type": "string", "enum": _OPEN_STATUSES},
+        "waits_for": {"type": "array", "items": {"type": "object"}, "description": "What keeps it from going on."},
+        "reason": {**_TEXT, "description": "Why nobody works on it, when that is so."},
     },
-    "required": ["task_id", "status"],
+    "required": ["task_id", "status", "waits_for"],
+}
+
+#: Bodies of routes that read them by hand.
+NEW_SESSION = {
+    "type": "object",
+    "properties": {"session_id": {**_ID, "description": "The id that it is to have; there may be one of that id."}},
+}
+STATE = {"type": "object", "description": "Keys and their new values; the other keys stay."}
+CANCELLING = {
+    "type": "object",
+    "properties": {"reason": {"anyOf": [{"type": "string", "maxLength": 1000}, {"type": "null"}]}},
+}
+EVENT = {
+    "type": "object",
+    "properties": {
+        "service_id": {"anyOf": [_SOME, {"type": "null"}]},
+        "agent_id": {"anyOf": [_SOME, {"type": "null"}], "description": "The service, under its older name."},
+        "event_obj_str": {
+            "type": "string",
+            "format": "event",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "type": "object",
+                "properties": {"qualified_name": {"type": "string"}, "value": {"type": "object"}},
+                "required": ["qualified_name"],
+            },
+            "description": "An event as JSON text; the name of its class is looked up among those that are taken.",
+        },
+    },
+    "required": ["event_obj_str"],
+    "anyOf": [
+        {"required": ["service_id"], "properties": {"service_id": _SOME}},
+        {"required": ["agent_id"], "properties": {"agent_id": _SOME, "service_id": {"type": "null"}}},
+    ],
 }
 
 
@@ -47,36 +90,83 @@ def add_hot_routes(app: FastAPI) -> None:
 
 def _merge(schema: dict[str, Any]) -> None:
     models = schema.setdefault("components", {}).setdefault("schemas", {})
-    task = _model(models, TaskDefinition, "validation", "TaskDefinition-Input")
+    models["Submission"] = submission()
     result = _model(models, TaskResult, "serialization", "TaskResult")
     for name, shape in shapes().items():
         models.setdefault(name, shape)
     paths = schema["paths"]
-    paths.setdefault("/sessions/{session_id}/tasks", {})["post"] = _submit(task, result)
+    paths.setdefault("/sessions/{session_id}/tasks", {})["post"] = _submit(result)
     paths.setdefault("/sessions/{session_id}/tasks/{task_id}/result", {})["get"] = _get_result(result)
     paths["/workers/{worker_id}/renew"] = {"post": _renew()}
+    paths["/process_message"]["post"]["requestBody"]["content"] = _json(_message(models))
+
+
+def submission() -> dict[str, Any]:
+    """The shape of a task that is submitted."""
+    shape: dict[str, Any] = shapes_of(Submission)["Submission"]
+    either = {"anyOf": [_SOME, {"type": "null"}]}
+    shape["properties"] |= {
+        "task_id": {**_ID, "description": "The id that it is to have; by default one is made."},
+        "session_id": {"anyOf": [_TEXT, {"type": "null"}], "description": "That of the path, when it is given."},
+        "service_id": {**either, "description": "The service that is to do it."},
+        "agent_id": {**either, "description": "The same under its older name; it must not name another service."},
+        "deadline": {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": LONGEST}, {"type": "null"}],
+            "description": "Seconds from acceptance.",
+        },
+        "headers": {
+            "type": "object",
+            "additionalProperties": _TEXT,
+            "description": f"At most {MOST_HEADERS}, of {LARGEST_HEADERS} characters in all.",
+        },
+    }
+    shape["anyOf"] = [
+        {"required": ["service_id"], "properties": {"service_id": _SOME}},
+        {"required": ["agent_id"], "properties": {"agent_id": _SOME}},
+    ]
+    return shape
+
+
+def _message(models: dict[str, Any]) -> dict[str, Any]:
+    """The shape of the messages that the control plane takes, by what they ask for."""
+    task = submission()
+    task["properties"]["task_id"] = NAME
+    result = {"status": {"enum": [TaskStatus.COMPLETED.value, TaskStatus.FAILED.value]}}
+    finished = _model(models, TaskResult, "validation", "FinishedTask")
+    asked = {
+        ActionTypes.NEW_TASK: task,
+        ActionTypes.COMPLETED_TASK: {"allOf": [finished, {"properties": result}]},
+        ActionTypes.TASK_STREAM: _model(models, TaskStream, "validation", "TaskStream"),
+    }
+    return {
+        "allOf": [{"$ref": "#/components/schemas/QueueMessage"}],
+        "required": ["action", "data"],
+        "oneOf": [{"properties": {"action": {"const": action.value}, "data": data}} for action, data in asked.items()],
+    }
 
 
 def _model(models: dict[str, Any], kind: type[Any], mode: Any, name: str) -> dict[str, str]:
     schema = kind.model_json_schema(mode=mode, ref_template="#/components/schemas/{model}")
     models.update(schema.pop("$defs", {}))
     models[name] = schema
+    if mode == "validation":
+        schema["properties"]["task_id"] = NAME
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _submit(task: dict[str, str], result: dict[str, str]) -> dict[str, Any]:
-    key = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": {**_TEXT, "maxLength": 255}}
+def _submit(result: dict[str, str]) -> dict[str, Any]:
+    key = {"name": "Idempotency-Key", "in": "header", "required": False, "schema": _KEY}
     return {
         "tags": ["tasks"],
         "summary": "Submit",
         "description": "Accept a task. With wait, the answer is its result, or 202 when that takes longer.",
         "operationId": "submit_task",
         "parameters": [_in_path("session_id"), _WAIT, key],
-        "requestBody": {"required": True, "content": _json(task)},
+        "requestBody": {"required": True, "content": _json({"$ref": "#/components/schemas/Submission"})},
         "responses": {
             "200": {"description": "The task's id, or its result.", "content": _json({"anyOf": [_TEXT, result]})},
             "202": {"description": "Accepted, and not ready yet.", "content": _json(_PENDING)},
-            **_errors("404", "409", "413", "422", "429", "503"),
+            **_errors(404, 409, 413, 422, 429, 503),
         },
     }
 
@@ -91,20 +181,20 @@ def _get_result(result: dict[str, str]) -> dict[str, Any]:
         "responses": {
             "200": {"description": "The result.", "content": _json({"anyOf": [result, {"type": "null"}]})},
             "202": {"description": "Not ready yet.", "content": _json(_PENDING)},
-            **_errors("404", "422"),
+            **_errors(404, 422, 503),
         },
     }
 
 
 def _renew() -> dict[str, Any]:
-    lease = {"type": "object", "properties": {"lease": {"type": "number"}}}
+    lease = {"type": "object", "properties": {"lease": {"type": "number"}}, "required": ["lease"]}
     return {
         "tags": ["workers"],
         "summary": "Renew",
         "description": "Renew the lease of a connected worker, in seconds from now.",
         "operationId": "renew_lease",
         "parameters": [_in_path("worker_id")],
-        "responses": {"200": {"description": "The lease.", "content": _json(lease)}, **_errors("409")},
+        "responses": {"200": {"description": "The lease.", "content": _json(lease)}, **_errors(409, 503)},
     }
 
 
@@ -116,5 +206,5 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _errors(*statuses: str) -> dict[str, Any]:
-    return {status: {"description": "An error.", "content": _json({"type": "object"})} for status in statuses}
+def _errors(*statuses: int) -> dict[str, Any]:
+    return {str(status): answer for status, answer in refusals(*statuses).items()}

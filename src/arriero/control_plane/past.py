@@ -14,9 +14,10 @@ from arriero.control_plane.hot import MAX_KEY
 from arriero.core import dead
 from arriero.core.core import Core
 from arriero.core.history import MOST
-from arriero.core.names import LONGEST_NAME
+from arriero.types.described import json_body, refusals, shapes_of
 from arriero.types.history import DeadTask, TaskHistory
 from arriero.types.ids import id_from
+from arriero.types.names import LONGEST_NAME
 from arriero.types.strict import StrictRoute
 from arriero.types.tasks import TaskDefinition
 
@@ -24,7 +25,7 @@ SMALL = 64 * 1024
 SHAPES = "#/components/schemas/{name}"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
-Key = Annotated[str | None, Header(min_length=1, max_length=MAX_KEY)]
+Key = Annotated[str, Header(min_length=1, max_length=MAX_KEY)]
 
 
 class Replaying(msgspec.Struct):
@@ -49,19 +50,19 @@ _forking = msgspec.json.Decoder(Forking)
 
 def shapes() -> dict[str, Any]:
     """The shapes of what these routes take and give, by their names."""
-    return msgspec.json.schema_components([TaskHistory, DeadTask, Replaying, Forking], ref_template=SHAPES)[1]
+    return shapes_of(TaskHistory, DeadTask, Replaying, Forking)
 
 
 def past_routes(core: Core) -> APIRouter:
     """What may be asked and done about the past of a task."""
     routes = APIRouter(tags=["past"], route_class=StrictRoute)
 
-    @routes.get("/tasks/{task_id}", response_model=TaskDefinition, responses=_errors(404, 503))
+    @routes.get("/tasks/{task_id}", response_model=TaskDefinition, responses=refusals(404, 503))
     async def task(task_id: str) -> Response:
         """The task, whichever session it belongs to."""
         return answer(await _task(core, None, task_id))
 
-    @routes.get("/sessions/{session_id}/tasks/{task_id}/history", responses=_gives("TaskHistory") | _errors(404, 503))
+    @routes.get("/sessions/{session_id}/tasks/{task_id}/history", responses=_gives("TaskHistory") | refusals(404, 503))
     async def history(
         session_id: str,
         task_id: str,
@@ -80,9 +81,9 @@ def past_routes(core: Core) -> APIRouter:
     @routes.post(
         "/sessions/{session_id}/tasks/{task_id}/fork",
         openapi_extra=_takes("Forking", required=True),
-        responses=_GIVES_ID | _errors(404, 409, 413, 429, 503),
+        responses=_GIVES_ID | refusals(404, 409, 413, 429, 503),
     )
-    async def fork(session_id: str, task_id: str, request: Request, idempotency_key: Key = None) -> Response:
+    async def fork(session_id: str, task_id: str, request: Request, idempotency_key: Key = "") -> Response:
         """Make a new task that goes on behind a finished step of one that has ended, on the workflow as it is today."""
         wanted = parse(await read_body(request, SMALL), _forking, "the fork")
         old = await core.tasks.get(session_id, task_id)
@@ -92,9 +93,9 @@ def past_routes(core: Core) -> APIRouter:
     @routes.post(
         "/sessions/{session_id}/tasks/{task_id}/replay",
         openapi_extra=_takes("Replaying"),
-        responses=_GIVES_ID | _errors(404, 409, 413, 429, 503),
+        responses=_GIVES_ID | refusals(404, 409, 413, 429, 503),
     )
-    async def replay(session_id: str, task_id: str, request: Request, idempotency_key: Key = None) -> Response:
+    async def replay(session_id: str, task_id: str, request: Request, idempotency_key: Key = "") -> Response:
         """Make a new task with the input of one that has ended."""
         body = await read_body(request, SMALL)
         wanted = parse(body, _replaying, "the replay") if body.strip() else Replaying()
@@ -111,7 +112,7 @@ def changed_routes(core: Core) -> APIRouter:
     @routes.post(
         "/sessions/{session_id}/tasks/{task_id}/resume",
         response_model=TaskDefinition,
-        responses=_errors(404, 409, 503),
+        responses=refusals(404, 409, 503),
     )
     async def resume(session_id: str, task_id: str) -> Response:
         """Let any worker go on with a task that waits because its workflow has changed."""
@@ -121,7 +122,7 @@ def changed_routes(core: Core) -> APIRouter:
     @routes.post(
         "/sessions/{session_id}/tasks/{task_id}/restart",
         response_model=TaskDefinition,
-        responses=_errors(404, 409, 503),
+        responses=refusals(404, 409, 503),
     )
     async def restart(session_id: str, task_id: str) -> Response:
         """Have a task that waits because its workflow has changed done from its beginning, on the one of today."""
@@ -135,7 +136,7 @@ def dead_routes(core: Core) -> APIRouter:
     """The list of tasks that failed or are dead."""
     routes = APIRouter(prefix="/dead", tags=["dead tasks"], route_class=StrictRoute)
 
-    @routes.get("", responses=_gives("DeadTask", several=True) | _errors(503))
+    @routes.get("", responses=_gives("DeadTask", several=True) | refusals(503))
     async def listed(
         service: Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)] = None,
         limit: Annotated[int, Query(ge=1, le=dead.MOST)] = dead.MOST,
@@ -148,17 +149,17 @@ def dead_routes(core: Core) -> APIRouter:
         found, following = await core.dead.listed(service, after, limit)
         return page(found, following)
 
-    @routes.get("/{task_id}", responses=_gives("DeadTask") | _errors(404, 503))
+    @routes.get("/{task_id}", responses=_gives("DeadTask") | refusals(404, 503))
     async def show(task_id: str) -> Response:
         """One of them."""
         return answer(await core.dead.show(task_id))
 
-    @routes.post("/{task_id}/replay", responses=_GIVES_ID | _errors(404, 409, 413, 429, 503))
-    async def replay(task_id: str, request: Request, idempotency_key: Key = None) -> Response:
+    @routes.post("/{task_id}/replay", responses=_GIVES_ID | refusals(404, 409, 413, 429, 503))
+    async def replay(task_id: str, request: Request, idempotency_key: Key = "") -> Response:
         """Make a new task with the same input, in the same session, and take the old one off the list."""
         return answer((await core.dead.replay(task_id, _id_for(request, idempotency_key))).id)
 
-    @routes.post("/{task_id}/drop", responses=_errors(404, 503))
+    @routes.post("/{task_id}/drop", responses=refusals(404, 503))
     async def drop(task_id: str) -> None:
         """Take the task off the list; the task itself stays for its time."""
         await core.dead.drop(task_id)
@@ -166,14 +167,13 @@ def dead_routes(core: Core) -> APIRouter:
     return routes
 
 
-def _id_for(request: Request, key: str | None) -> str | None:
+def _id_for(request: Request, key: str) -> str | None:
     """The id of the new task that stands for an idempotency key on this route."""
-    return None if key is None else id_from(request.url.path, key)
+    return id_from(request.url.path, key) if key else None
 
 
 async def _task(core: Core, session_id: str | None, task_id: str) -> dict[str, Any]:
-    record = await core.tasks.show(session_id, task_id)
-    return task_view(record) | {"waiting_for": await core.waiting_for(record)}
+    return task_view(await core.show(session_id, task_id))
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
@@ -190,11 +190,7 @@ def _gives(name: str, *, several: bool = False) -> dict[int | str, dict[str, Any
 
 
 def _takes(name: str, *, required: bool = False) -> dict[str, Any]:
-    return {"requestBody": {"required": required, "content": _json(_shape(name))}}
-
-
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"description": "An error.", "content": _json({"type": "object"})} for status in statuses}
+    return json_body(_shape(name), required=required)
 
 
 _GIVES_ID: dict[int | str, dict[str, Any]] = {

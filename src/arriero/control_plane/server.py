@@ -24,7 +24,7 @@ from arriero.types.ids import generate_id
 from arriero.types.link import LARGEST_MESSAGE
 from arriero.types.messages import CONTROL_PLANE_NAME, ActionTypes, QueueMessage
 from arriero.types.services import ServiceDefinition
-from arriero.types.serving import AsgiServer, BodyLimit, bind
+from arriero.types.serving import AsgiServer, BodyLimit, Faults, bind
 from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import SessionDefinition, TaskDefinition, TaskResult, TaskStream
 from arriero.types.tokens import Scope, Tokens
@@ -114,7 +114,7 @@ class ControlPlaneServer:
         from arriero.control_plane.hot import BESIDES, ESCAPED, Front, Hot
 
         app = BodyLimit(self.app, ESCAPED * self.config.max_input + BESIDES)
-        return app if self.config.cors_origins else Front(Hot(self.core), app)
+        return app if self.config.cors_origins else Faults(Front(Hot(self.core), app))
 
     @property
     def url(self) -> str:
@@ -277,7 +277,7 @@ class ControlPlaneServer:
     async def get_task(self, task_id: str) -> TaskDefinition:
         """The task with its status; otherwise ``UnknownTask``."""
         task = await self.core.tasks.get(None, task_id)
-        return definition_of(await self.core.tasks.show(task.session_id, task_id))
+        return definition_of(await self.core.show(task.session_id, task_id))
 
     async def get_task_result(self, task_id: str, session_id: str) -> TaskResult | None:
         """What came of the task, or None while nothing has."""

@@ -14,7 +14,7 @@ from arriero.core.services import Services
 from arriero.core.steps import base_of, cut
 from arriero.core.tasks import Submission, Tasks
 from arriero.core.values import INPUT
-from arriero.types.errors import InvalidInput, NotEnded, WorkflowChanged
+from arriero.types.errors import Conflict, NotEnded, WorkflowChanged
 
 PAGE = 1000
 #: The most bytes of a journal that are copied.
@@ -48,8 +48,8 @@ class Copies:
     ) -> TaskRecord:
         """Begin a task behind a finished step of an ended one; what ran up to there runs no more.
 
-        Errors: ``NotEnded``; ``InvalidInput`` when no such step has finished; ``WorkflowChanged`` when the workers that
-        are there serve a workflow of other steps; those of a submission.
+        Errors: ``NotEnded``; ``Conflict`` without a journal; ``NotFound`` when no such step has finished;
+        ``WorkflowChanged`` when the workers that are there serve a workflow of other steps; those of a submission.
         """
         record = await self._copy(old, session_id, task_id)
         item = await self._first(old)
@@ -76,7 +76,7 @@ class Copies:
     async def _first(self, old: TaskRecord) -> ItemRecord:
         item = await self._kernel.load(records.ITEM, names.ITEMS, old.id)
         if item is None or not item.record.journaled:
-            raise InvalidInput(
+            raise Conflict(
                 f"task {old.id!r} has no journal: its service is no workflow with durability='journal', or no step of "
                 "it had finished before the last one; replay it instead"
             )

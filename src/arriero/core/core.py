@@ -24,6 +24,7 @@ from arriero.core.links import Links
 from arriero.core.listing import Listing
 from arriero.core.messages import Messages
 from arriero.core.offers import Offers
+from arriero.core.outlook import WORKER
 from arriero.core.records import TaskRecord
 from arriero.core.retention import Retention
 from arriero.core.rings import Outbox, Rings
@@ -117,8 +118,16 @@ class Core:
         action = actions[kind]
         self.kernel.agenda.after(delay, kind, name, lambda: action(name))
 
-    async def waiting_for(self, task: TaskRecord) -> str | None:
-        """What keeps a task from being worked on, when nobody is there who could do it."""
+    async def show(self, session_id: str | None, task_id: str) -> TaskRecord:
+        """The task with its input, its status as of its items, and all that it waits for."""
+        task = await self.tasks.show(session_id, task_id)
+        service = await self._unserved(task)
+        if service is not None:
+            task.waits_for.append({WORKER: service})
+        return task
+
+    async def _unserved(self, task: TaskRecord) -> str | None:
+        """The service that a task needs and no worker of which is connected."""
         if self.kernel.store.shared:
             return None  # workers may be connected to another process
         for item_id in [] if task.ended else reversed(item_ids(task)):
@@ -126,7 +135,7 @@ class Core:
             if item is not None and not item.record.ended:
                 service = item.record.service
                 idle = item.record.status is TaskStatus.QUEUED and not self.links.has_links(service)
-                return f"no worker of service {service!r} is connected" if idle else None
+                return service if idle else None
         return None
 
     async def check(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from arriero.types.errors import InvalidInput
 from arriero.types.ids import id_from
+from arriero.types.names import LONGEST_NAME, is_name
 
 SERVICES = "services"
 SESSIONS = "sessions"
@@ -21,8 +22,6 @@ VALUES = "values"
 DEAD = "dead"
 #: Items that have ended and whose children are still to be ended.
 SWEEPS = "sweeps"
-
-LONGEST_NAME = 128
 
 
 def tasks_of(session_id: str) -> str:
@@ -124,10 +123,10 @@ def timer_key(at: float, kind: str, item_id: str) -> str:
 
 
 def check_name(what: str, name: str) -> str:
-    """The name itself, when it can be one: 1 to 128 characters, none of them a control character or a slash."""
+    """The name itself, when it can be one."""
     if not 0 < len(name) <= LONGEST_NAME:
         raise InvalidInput(f"{what} must have 1 to {LONGEST_NAME} characters")
-    if name in (".", "..") or name != name.strip() or not name.isprintable() or "/" in name or "\\" in name:
+    if not is_name(name):
         raise InvalidInput(
             f"{what} {name[:40]!r} must be printable, without slashes or outer spaces, and not '.' or '..'"
         )

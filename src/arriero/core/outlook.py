@@ -6,12 +6,14 @@ from typing import Any
 
 from arriero.core import names, records
 from arriero.core.kernel import Kernel
-from arriero.core.records import ItemRecord
+from arriero.core.records import ItemRecord, TaskRecord
 from arriero.types.tasks import TaskStatus
 
 #: How many children are looked at together, and how many are shown.
 PAGE = 200
 SHOWN = 20
+#: What names the service of which no worker is connected, among what a task waits for.
+WORKER = "worker_of"
 
 
 async def open_children(kernel: Kernel, item: ItemRecord, most: int = PAGE) -> list[ItemRecord]:
@@ -27,6 +29,14 @@ async def open_children(kernel: Kernel, item: ItemRecord, most: int = PAGE) -> l
                     return found
         after = page[-1].key
     return found
+
+
+def reason(task: TaskRecord) -> str | None:
+    """A sentence that says why nobody works on the task, when there is nobody who could."""
+    for each in task.waits_for:
+        if WORKER in each:
+            return f"no worker of service {each[WORKER]!r} is connected"
+    return None
 
 
 async def waits_for(kernel: Kernel, item: ItemRecord) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from arriero.state_stores.base import Document
 from arriero.types.chat import ChatMessage
 from arriero.types.errors import InvalidInput, StoreDamaged, UnknownService
 from arriero.types.messages import CONTROL_PLANE_NAME
+from arriero.types.names import LONGEST_NAME
 from arriero.types.services import ServiceDefinition
 
 logger = logging.getLogger("arriero.core")
@@ -128,7 +129,7 @@ class Services:
 
     def _unknown(self, name: str) -> UnknownService:
         known = sorted(self._known)
-        near = difflib.get_close_matches(name[: names.LONGEST_NAME], known, 1)
+        near = difflib.get_close_matches(name[:LONGEST_NAME], known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "") if known else "none"
         return UnknownService(f"no service {name[:80]!r} is known; known services: {listed}{hint}", known=known[:SHOWN])

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from arriero.core.itemlog import LONGEST
-from arriero.types.errors import ErrorInfo, InvalidInput, StoreDamaged
+from arriero.types.errors import ErrorInfo, NotFound, StoreDamaged
 from arriero.types.history import HistoryEntry
 
 #: How many finished steps an error names.
@@ -87,7 +87,7 @@ class Steps:
 def cut(entries: Sequence[bytes], after: int | str) -> tuple[list[msgspec.Raw], int]:
     """The entries of a journal up to a finished step, by its number or as ``name#k``; and that number.
 
-    Which events from outside it took is left out, for they were another item's. Errors: ``InvalidInput`` when the
+    Which events from outside it took is left out, for they were another item's. Errors: ``NotFound`` when the
     journal has no such step.
     """
     steps = Steps()
@@ -106,7 +106,7 @@ def cut(entries: Sequence[bytes], after: int | str) -> tuple[list[msgspec.Raw], 
                     return [*kept, msgspec.Raw(msgspec.json.encode(entry))], told.finished
         kept.append(msgspec.Raw(msgspec.json.encode(entry)))
     listed = ", ".join(f"{number} {step}" for number, step in enumerate(known[-SHOWN:], max(1, len(known) - SHOWN + 1)))
-    raise InvalidInput(
+    raise NotFound(
         f"no step {repr(after)[:80]} has finished in the journal; those that have: {listed or 'none'}",
         finished=known[-SHOWN:],
     )

@@ -12,7 +12,7 @@ from arriero.core.pages import Form, PageCache, Pages
 from arriero.core.readers import Live, Reader
 from arriero.core.wakes import Wakes
 from arriero.state_stores.base import Entry, Head
-from arriero.types.errors import InvalidInput, TooManyStreams
+from arriero.types.errors import NotFound, TooManyStreams
 
 PAGE = 200
 
@@ -30,7 +30,7 @@ class Streams:
     async def read(self, task_id: str, form: Form, after: int = 0, silence: float | None = None) -> Reader:
         """A reader of the task's stream behind the entry ``after``, to be closed; ``form`` writes the entries.
 
-        Readers with the same form share what was written. Errors: ``TooManyStreams``; ``InvalidInput`` for a cursor
+        Readers with the same form share what was written. Errors: ``TooManyStreams``; ``NotFound`` for a cursor
         that no entry of the stream has had.
         """
         limit = self._kernel.config.max_streams
@@ -88,9 +88,9 @@ class Streams:
                 del self._live[task_id]
 
 
-def beyond(after: int, head: Head) -> InvalidInput:
+def beyond(after: int, head: Head) -> NotFound:
     """The error for a cursor that the stream has not reached."""
-    return InvalidInput(
+    return NotFound(
         f"Last-Event-ID {after} is not of this stream, which has {head.seq} entries so far; "
         "leave it out to read from the beginning"
     )

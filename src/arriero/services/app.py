@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from typing import TYPE_CHECKING
 
-import msgspec
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -15,8 +14,8 @@ from starlette.responses import Response
 from arriero.types.described import guarded
 from arriero.types.errors import ArrieroError
 from arriero.types.messages import QueueMessage
-from arriero.types.serving import JSONBodies
-from arriero.types.strict import StrictRoute, invalid, unserved
+from arriero.types.serving import Faults, JSONBodies
+from arriero.types.strict import StrictRoute, invalid, typed, unserved
 
 if TYPE_CHECKING:
     from arriero.services.base import BaseService
@@ -26,7 +25,9 @@ def service_app(service: BaseService) -> FastAPI:
     """``GET /``, ``POST /process_message``, ``GET /health`` and ``GET /ready``."""
     app = FastAPI(title=service.service_name, version=importlib.metadata.version("arriero"))
     app.router.route_class = StrictRoute
+    app.add_middleware(Faults)
     app.add_middleware(JSONBodies)
+    app.add_exception_handler(ArrieroError, typed)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, unserved)
 
@@ -50,12 +51,6 @@ def service_app(service: BaseService) -> FastAPI:
         """Whether it is connected to its control plane."""
         is_ready = service.ready.is_set()
         return JSONResponse({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
-
-    @app.exception_handler(ArrieroError)
-    async def typed(_: Request, error: ArrieroError) -> Response:
-        info = error.info()
-        body = msgspec.json.encode({"detail": info.message, "error": info})
-        return Response(body, error.status, media_type="application/json")
 
     app.openapi = guarded(app.openapi)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app

@@ -39,7 +39,7 @@
     ├── AlreadyInUse                         a port or a database with another owner
     ├── StoreDamaged                         a stored record that cannot be read
     ├── ProtocolError                        a frame or message that breaks its contract
-    ├── InternalError                        a fault of the control plane itself
+    ├── InternalError                        a fault of a server itself
     ├── TransientError                       raise it in a handler to be tried again
     ├── WaitTimeout (TimeoutError)           the client stopped waiting; the task goes on
     └── TaskError                            how a task ended, when not in success
@@ -330,7 +330,7 @@ class ProtocolError(ArrieroError):
 
 
 class InternalError(ArrieroError):
-    """The control plane met a fault of its own. Its log has the traceback."""
+    """A server met a fault of its own. Its log has the traceback."""
 
     code = "internal"
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from arriero.types.chat import ChatMessage
 from arriero.types.ids import generate_id
+from arriero.types.names import NAME
+from arriero.types.numbers import NUMBER, Whole
 
 #: The most that ``max_queue`` may be.
 LARGEST_QUEUE = 10**9
@@ -16,12 +18,12 @@ LARGEST_QUEUE = 10**9
 class ServiceDefinition(BaseModel):
     """A named thing that can do work. At most ``max_queue`` items of it are queued; None is the control plane's own."""
 
-    service_name: str
+    service_name: str = Field(json_schema_extra={**NAME})
     description: str
     prompt: list[ChatMessage] = Field(default_factory=list)
     host: str | None = None
-    port: int | None = None
-    max_queue: int | None = Field(default=None, ge=1, le=LARGEST_QUEUE)
+    port: Whole | None = None
+    max_queue: Annotated[int, Field(ge=1, le=LARGEST_QUEUE), NUMBER] | None = None
 
 
 class ToolCallBundle(BaseModel):

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from arriero.types.errors import AlreadyInUse, ArrieroError, BindRefused, ConfigurationError, PayloadTooLarge
+from arriero.types.errors import (
+    AlreadyInUse,
+    ArrieroError,
+    BindRefused,
+    ConfigurationError,
+    InternalError,
+    PayloadTooLarge,
+)
 from arriero.types.loopback import is_loopback
 
 if TYPE_CHECKING:
@@ -19,9 +27,13 @@ if TYPE_CHECKING:
 
     import uvicorn
 
+logger = logging.getLogger("arriero.serving")
+
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 ASGIApp = Callable[[Any, Receive, Send], Awaitable[None]]
+
+_encode = msgspec.json.Encoder().encode
 
 BACKLOG = 2048
 #: Seconds that open requests get to finish once a server stops.
@@ -30,6 +42,8 @@ DRAIN = 5
 KEEP_ALIVE = 75
 #: Bytes that may wait for a client that does not read, before the application that writes them has to wait.
 WRITE_AHEAD = 16 * 1024
+#: Statuses that say when to come again.
+LATER = (429, 503)
 #: The most digits of a declared length that are worth reading.
 DIGITS = 18
 
@@ -89,11 +103,8 @@ class BodyLimit:
             await self._refuse(send)
 
     async def _refuse(self, send: Send) -> None:
-        error = PayloadTooLarge(f"The body is larger than the limit of {self._limit} bytes.", limit=self._limit)
-        body = msgspec.json.encode({"detail": error.message, "error": error.info()})
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": error.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        limit = self._limit
+        await _refuse(send, PayloadTooLarge(f"The body is larger than the limit of {limit} bytes.", limit=limit))
 
     def _exceeds(self, declared: bytes) -> bool:
         return declared.isdigit() and (len(declared) > DIGITS or int(declared) > self._limit)
@@ -140,6 +151,49 @@ class JSONBodies:
             others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
             scope = {**scope, "headers": [*others, (b"content-type", b"application/json")]}
         await self._app(scope, receive, send)
+
+
+class Faults:
+    """Wraps an application: a fault that it did not foresee is logged, and answered as ``InternalError``, which says
+    nothing of it. An answer that has begun is cut short instead.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answered = False
+
+        async def tell(event: Any) -> None:
+            nonlocal answered
+            answered = True
+            await send(event)
+
+        try:
+            await self._app(scope, receive, tell)
+        except Exception:
+            if answered:
+                raise
+            logger.exception("%s %r met a fault", scope["method"], scope["path"])
+            await _refuse(send, InternalError("the server met a fault of its own; its log has the traceback"))
+
+
+def error_bytes(error: ArrieroError) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    """The one place where an error becomes an HTTP answer: its status, body and headers of its own."""
+    info = error.info()
+    headers = [(b"retry-after", b"%d" % max(1, round(error.retry_after or 1)))] if error.status in LATER else []
+    return error.status, _encode({"detail": info.message, "error": info}), headers
+
+
+async def _refuse(send: Send, error: ArrieroError) -> None:
+    status, body, own = error_bytes(error)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *own]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class AsgiServer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,10 +14,12 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from arriero.types.errors import ErrorInfo
+from arriero.types.errors import ArrieroError, ErrorInfo
 from arriero.types.jsonvalue import MAX_DEPTH, is_deep
+from arriero.types.serving import error_bytes
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_PARAMETER = re.compile(r"{\w+}")
 #: How many faults of a request its error names.
 SHOWN = 5
 
@@ -51,6 +54,19 @@ class StrictRoute(APIRoute):
         return strict
 
 
+async def typed(_: Request, error: Exception) -> Response:
+    """The answer to a request that an error of ours ended."""
+    assert isinstance(error, ArrieroError)  # registered for this class
+    return error_answer(error)
+
+
+def error_answer(error: ArrieroError) -> Response:
+    """An error as a response."""
+    status, body, headers = error_bytes(error)
+    named = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, status, named, media_type="application/json")
+
+
 async def invalid(_: Request, error: Exception) -> Response:
     """The answer to a request that is not of the form described."""
     assert isinstance(error, RequestValidationError)  # registered for this class
@@ -66,14 +82,29 @@ def _told(fault: dict[str, Any]) -> str:
     return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}{why}"
 
 
-async def unserved(_: Request, error: Exception) -> Response:
-    """The answer where there is no such route, or no such method of it."""
+async def unserved(request: Request, error: Exception) -> Response:
+    """The answer where there is no such route, or no such method of it: then ``Allow`` names those of all routes."""
     assert isinstance(error, HTTPException)  # registered for this class
     is_missing = error.status_code == 404  # noqa: PLR2004  # the status is its own name
+    headers = dict(error.headers or {})
+    if "Allow" in headers and (methods := _methods(request)):
+        headers["Allow"] = ", ".join(sorted(methods))
     info = ErrorInfo(
         code="not_found" if is_missing else "invalid_input",
         type="NotFound" if is_missing else "InvalidInput",
         message=str(error.detail),
     )
     body = _encode({"detail": error.detail, "error": info})
-    return Response(body, error.status_code, dict(error.headers or {}), media_type="application/json")
+    return Response(body, error.status_code, headers, media_type="application/json")
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods that the path has, on whichever of its routes."""
+    paths = request.app.openapi()["paths"]
+    like = [path for path in paths if re.fullmatch(_PARAMETER.sub(".+", path), request.scope["path"])]
+    return {method.upper() for method in paths[max(like, key=_said)]} if like else set()
+
+
+def _said(path: str) -> int:
+    """How much a path says besides its parameters: of two that a request is like, the one that says more is meant."""
+    return len(_PARAMETER.sub("", path))

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 
 from arriero.types.chat import ChatMessage
 from arriero.types.ids import generate_id
+from arriero.types.numbers import Whole
 
 
 class TaskStatus(StrEnum):
@@ -54,12 +55,11 @@ class TaskDefinition(BaseModel):
     attempts: int = 0
     error: dict[str, Any] | None = None
     parent: str | None = None
-    #: Why nobody works on the task: no worker of its service is connected. Known of a single task, not in lists.
-    waiting_for: str | None = None
     created_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
-    #: What keeps an open task from going on: services, events, an earlier task of its session, or a time.
+    #: What keeps an open task from going on: services, events, an earlier task of its session, a time, or (of a single
+    #: task, not in lists) a service of which no worker is connected: ``{"worker_of": <its name>}``.
     waits_for: list[dict[str, Any]] = Field(default_factory=list)
     #: The task from behind whose step it began, and the one whose input it was given again.
     forked_from: str | None = None
@@ -130,7 +130,7 @@ class TaskStream(BaseModel):
     task_id: str
     session_id: str | None
     data: dict[str, Any]
-    index: int
+    index: Whole
 
 
 class EventDefinition(BaseModel):

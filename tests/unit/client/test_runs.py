@@ -65,14 +65,14 @@ def test_it_goes_on_waiting_until_its_limit_and_no_longer(clock: Clock) -> None:
 def test_what_the_task_waits_for_is_told_once_and_is_the_reason_of_the_timeout(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    waiting = Ended("T", TaskStatus.QUEUED, waiting_for="no worker of service 'svc' is connected")
+    waiting = Ended("T", TaskStatus.QUEUED, reason="no worker of service 'svc' is connected")
     steps = talk(clock, limit=60.0)
     next(steps)
     for wait in (5.0, 30.0):
         clock.now += wait
         steps.send(waiting)
     [record] = caplog.records
-    assert (record.levelname, record.getMessage()) == ("WARNING", f"Task T waits: {waiting.waiting_for}.")
+    assert (record.levelname, record.getMessage()) == ("WARNING", f"Task T waits: {waiting.reason}.")
     clock.now += 30.0
     with pytest.raises(WaitTimeout, match=r"60 s .*: no worker of service 'svc' is connected; that does not stop it"):
         steps.send(waiting)

@@ -10,7 +10,7 @@ import pytest
 from arriero.core import history, names
 from arriero.core.inbox import Sent
 from arriero.core.records import TaskRecord
-from arriero.types.errors import InvalidInput, NotEnded, TaskConflict, WorkflowChanged
+from arriero.types.errors import Conflict, NotEnded, NotFound, TaskConflict, WorkflowChanged
 from arriero.types.history import HistoryEntry, TaskHistory
 from arriero.types.link import Grant
 from arriero.types.tasks import TaskStatus
@@ -247,14 +247,14 @@ async def test_a_fork_of_a_long_run_starts_from_what_says_all(house: House) -> N
 
 async def test_a_step_that_has_not_finished_cannot_be_forked_from(house: House) -> None:
     _, old = await ended(house)
-    with pytest.raises(InvalidInput, match=r"no step 4 .* 1 begin, 2 go, 3 go#2"):
+    with pytest.raises(NotFound, match=r"no step 4 .* 1 begin, 2 go, 3 go#2"):
         await house.core.copies.fork(old, 4)
 
 
 async def test_a_task_without_a_journal_cannot_be_forked(house: House) -> None:
     worker, task, grant = await begun(house)
     await worker.complete(grant)
-    with pytest.raises(InvalidInput, match="has no journal"):
+    with pytest.raises(Conflict, match="has no journal"):
         await house.core.copies.fork(await house.ended(task), 1)
 
 

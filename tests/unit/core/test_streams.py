@@ -17,7 +17,7 @@ from arriero.core.wakes import AT_ONCE, SHARE, Crowd, Wakes
 from arriero.orchestrators import SimpleOrchestrator
 from arriero.state_stores.base import Append, Drop, Entry, Put
 from arriero.state_stores.memory import MemoryStore
-from arriero.types.errors import InvalidInput, TooManyStreams
+from arriero.types.errors import NotFound, TooManyStreams
 from arriero.types.settings import ControlPlaneConfig
 
 LOG = names.stream_log("t")
@@ -152,7 +152,7 @@ async def test_a_stream_that_has_ended_is_read_from_any_place(house: House) -> N
 @pytest.mark.parametrize("ended", [False, True])
 async def test_a_cursor_beyond_the_stream_is_refused(house: House, ended: bool) -> None:
     await house.append(*numbers(1, 3), end=ended)
-    with pytest.raises(InvalidInput, match="which has 3 entries"):
+    with pytest.raises(NotFound, match="which has 3 entries"):
         await house.read(after=4)
     assert house.streams.open == 0
 

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from arriero.message_queues.consumers import RemoteMessageConsumerDef
@@ -20,8 +19,8 @@ from arriero.message_queues.simple.pushing import Pushers
 from arriero.types.described import guarded
 from arriero.types.errors import ArrieroError, InvalidInput, NotFound
 from arriero.types.messages import QueueMessage
-from arriero.types.serving import JSONBodies
-from arriero.types.strict import StrictRoute, invalid, unserved
+from arriero.types.serving import Faults, JSONBodies
+from arriero.types.strict import StrictRoute, invalid, typed, unserved
 
 
 def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
@@ -43,8 +42,9 @@ def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
     app.include_router(_consumers(pushers))
     app.include_router(_publishing(queue))
     app.include_router(_topics(queue))
+    app.add_middleware(Faults)
     app.add_middleware(JSONBodies)
-    app.add_exception_handler(ArrieroError, _answer_error)
+    app.add_exception_handler(ArrieroError, typed)
     app.add_exception_handler(RequestValidationError, keep_unreadable)
     app.add_exception_handler(HTTPException, unserved)
 
@@ -54,13 +54,6 @@ def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
 
     app.openapi = guarded(app.openapi)  # type: ignore[method-assign]  # the way that FastAPI documents
     return app
-
-
-async def _answer_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, ArrieroError)
-    content = {"detail": error.message, "error": msgspec.to_builtins(error.info())}
-    headers = {} if error.retry_after is None else {"retry-after": str(error.retry_after)}
-    return JSONResponse(content, error.status, headers)
 
 
 def _about() -> APIRouter:
