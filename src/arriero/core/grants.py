@@ -220,7 +220,9 @@ class Grants:
         change.put(names.ITEMS, record.id, record, expect=item.version)
         change.put(names.held(link.worker_id), record.id, None)
         if record.epoch > 1 and not resumes:
-            again = StreamEntry(kind="restarted", item=record.id, epoch=record.epoch, at=self._kernel.clock())
+            again = StreamEntry(
+                kind="restarted", item=record.id, epoch=record.epoch, path=record.path, at=self._kernel.clock()
+            )
             change.append(names.stream_log(record.task_id), again)
 
     def _ring_for_more(self, link: Link) -> None:

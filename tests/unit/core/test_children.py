@@ -207,7 +207,7 @@ async def test_a_deleted_session_leaves_nothing_of_children(house: House) -> Non
 async def test_a_lost_child_runs_again_and_a_poisoned_one_is_dead(make_house: MakeHouse) -> None:
     house = await make_house(max_losses=2, link_grace=0.0)
     outer = await house.worker("outer")
-    await house.submit(await house.core.sessions.create(), "outer")
+    task = await house.submit(await house.core.sessions.create(), "outer")
     [parent] = await outer.claim()
     outcome = None
     for _ in range(2):
@@ -219,6 +219,9 @@ async def test_a_lost_child_runs_again_and_a_poisoned_one_is_dead(make_house: Ma
     assert outcome is not None
     ended = await outcome
     assert ended.status is TaskStatus.DEAD
+    await outer.complete(parent)
+    restarts = [entry for entry in await house.stream(task) if entry["kind"] == "restarted"]
+    assert [entry["path"] for entry in restarts] == ["inner"]
     item = await house.core.kernel.load(records.ITEM, names.ITEMS, outcome.get_name())
     assert item is not None
     assert item.record.losses == 2
