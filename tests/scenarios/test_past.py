@@ -81,12 +81,14 @@ async def test_a_history_tells_of_steps_events_and_the_error(session: Any) -> No
     found = await result(session.history(task))
     assert isinstance(found, TaskHistory)
     kinds = [entry.kind for entry in found.entries]
-    assert kinds[:3] + kinds[5:] == ["submitted", "ordered", "claimed", "item_ended", "ended"]
+    assert kinds[:3] + kinds[5:] == ["submitted", "ordered", "claimed", "step_failed", "item_ended", "ended"]
     assert set(kinds[3:5]) == {"step", "event"}
     [step] = [entry for entry in found.entries if entry.kind == "step"]
     assert (step.step, step.finished, step.result) == ("begin", 1, "Middle")
     assert found.error is not None
     assert (found.error.type, found.error.details["step"]) == ("LookupError", "explode")
+    [failure] = [entry for entry in found.entries if entry.kind == "step_failed"]
+    assert (failure.step, failure.error) == ("explode", found.error)
     [event] = [entry for entry in (await result(session.history(task, data=True))).entries if entry.kind == "event"]
     assert (event.type, event.data) == ("Progress", {"number": 1, "note": ""})
 

@@ -122,6 +122,8 @@ def _said(entry: HistoryEntry) -> tuple[str, str]:
 
 def _step(entry: HistoryEntry) -> tuple[str, str]:
     took = f" after {entry.at - entry.since:.3f} s" if entry.since is not None else ""
+    if entry.kind == "step" and not entry.finished:
+        return f"step {entry.step}", f"ended the run{took}"
     if entry.kind == "step":
         more = f" ({entry.reason})" if entry.reason else ""
         return f"step {entry.finished} {entry.step}", f"gave {entry.result or 'nothing'}{took}{more}"

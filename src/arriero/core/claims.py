@@ -130,6 +130,7 @@ class Claims:
             self._retry(change, item, report)
         else:
             self._keep_context(change, item.record, report)
+            item.record.last_step, item.record.took = report.step, report.took
             await self._items.end(change, task, item, _verdict(report))
         await self._kernel.apply(change)
 

@@ -51,11 +51,11 @@ class Grants:
         self._kernel.agenda.after(0.0, "fitting", link.id, lambda: self._give_unasked(link))
 
     async def _give_unasked(self, link: Link) -> None:
-        """An item that fits only this link, which has an idle slot for it."""
+        """What fits only this link, which has idle slots for it."""
         if not link.is_idle or not self._links.is_current(link):
             return
-        link.free -= 1
-        if grants := await self.give(link, 1):
+        free, link.free = link.free, 0
+        if grants := await self.give(link, free):
             link.push(Granted(grants=grants))
 
     async def give(self, link: Link, free: int) -> list[Grant]:

@@ -14,6 +14,7 @@ from arriero.core.records import ItemRecord, LogRecord, StreamEntry, TaskRecord
 from arriero.core.steps import Steps
 from arriero.state_stores.base import Entry
 from arriero.types.history import HistoryEntry, HistoryItem, TaskHistory
+from arriero.types.tasks import TaskStatus
 
 #: The most items and entries that one history takes into account, and the most entries of one answer.
 MOST_ITEMS = 1000
@@ -110,28 +111,29 @@ class History:
 
     async def _tell_item(self, told: _Told, item: ItemRecord, task: TaskRecord) -> None:
         told.item(item)
-        if item.logged:
-            async for entry in self._log(names.item_log(item.id)):
-                if not told.log(item, decode(records.LOG, entry.value, f"log of item {item.id}")):
-                    break
+        await self._tell_steps(told, item, task)
+        async for entry in self._log(names.item_log(item.id), there=item.logged):
+            if not told.log(item, decode(records.LOG, entry.value, f"log of item {item.id}")):
+                break
         if item.claimed_at is not None and (item.claimed or item.ended_at is not None):
             told.claim(item, item.epoch, item.worker_id, item.claimed_at)
         if item.ended_at is not None:
             ended = HistoryEntry(at=item.ended_at, kind="item_ended", status=item.status, error=item.error)
             told.add(item, ended)
-        if item.journaled:
-            await self._tell_steps(told, item, task)
         if item.inbox:
             await self._tell_inbox(told, item)
 
     async def _tell_steps(self, told: _Told, item: ItemRecord, task: TaskRecord) -> None:
         steps = Steps()
-        async for entry in self._log(names.journal_log(item.id)):
+        async for entry in self._log(names.journal_log(item.id), there=item.journaled):
             for step in steps.read(entry.value):
                 if task.forked_from is not None and step.at < task.created_at:
                     step.reason = f"in task {task.forked_from}"
                 told.add(item, step)
         told.steps[item.id] = steps.finished
+        if item.ended_at is not None and (last := _last_step(item, task, item.ended_at)) is not None:
+            last.step = steps.label(last.step)
+            told.add(item, last)
 
     async def _tell_inbox(self, told: _Told, item: ItemRecord) -> None:
         after = ""
@@ -169,9 +171,9 @@ class History:
             return sent.record.data if sent is not None else records.NULL
         return records.NULL
 
-    async def _log(self, log: str) -> AsyncIterator[Entry]:
+    async def _log(self, log: str, *, there: bool = True) -> AsyncIterator[Entry]:
         after = 0
-        while page := await self._kernel.store.read_log(log, after, PAGE):
+        while there and (page := await self._kernel.store.read_log(log, after, PAGE)):
             for entry in page:
                 yield entry
             after = page[-1].seq
@@ -252,6 +254,16 @@ class _Told:
         for number, entry in enumerate([*found, *last], 1):
             entry.number = number
             yield entry
+
+
+def _last_step(item: ItemRecord, task: TaskRecord, at: float) -> HistoryEntry | None:
+    """The step that ended an item, which is not in its journal."""
+    if item.last_step:
+        since = None if item.took is None else at - item.took
+        return HistoryEntry(at=at, kind="step", step=item.last_step, since=since)
+    error = item.error or (task.error if task.ordered == 1 and item.parent is None else None)
+    step = error.details.get("step") if error is not None and item.status is TaskStatus.FAILED else None
+    return HistoryEntry(at=at, kind="step_failed", step=step, error=error) if isinstance(step, str) else None
 
 
 def _ordered_at(item: ItemRecord) -> float:

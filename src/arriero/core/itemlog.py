@@ -30,4 +30,6 @@ def note_end(kernel: Kernel, change: Change, item: ItemRecord, kind: str, **fiel
 
 def shortened(error: ErrorInfo) -> ErrorInfo:
     """The error without what is long."""
-    return msgspec.structs.replace(error, message=error.message[:LONGEST], details={})
+    step = error.details.get("step")
+    details = {"step": step[:LONGEST]} if isinstance(step, str) else {}
+    return msgspec.structs.replace(error, message=error.message[:LONGEST], details=details)

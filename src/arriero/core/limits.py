@@ -50,6 +50,9 @@ def check_report(report: Report) -> None:
         check_size(_size(report.context), LARGEST_VALUE, "the context")
     if report.error is not None:
         report.error = bounded(report.error)
+    if report.step:
+        report.step = report.step[:LONGEST_CODE]
+        report.took = None if report.took is None else min(max(report.took, 0.0), LONGEST_SLEEP)
 
 
 def check_events(events: list[Event]) -> None:

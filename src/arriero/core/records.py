@@ -75,7 +75,7 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     shape of its journal.
 
     ``claimed_at`` is when the newest claim was granted, ``ended_at`` when it ended; what became of earlier claims is in
-    its log, if it is ``logged``.
+    its log, if it is ``logged``. ``last_step`` is the step that ended it, which ``took`` so many seconds.
     """
 
     id: str
@@ -119,6 +119,8 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     claimed_at: float | None = None
     ended_at: float | None = None
     logged: bool = False
+    last_step: str = ""
+    took: float | None = None
 
     @property
     def claimed(self) -> bool:

@@ -38,6 +38,10 @@ class Steps:
                 self.last = max(self.last, _time(tick.get("stamped_at")))
                 yield from self._tick(tick)
 
+    def label(self, step: str) -> str:
+        """What a step will be called that finishes next."""
+        return labelled(step, self._times[step] + 1)
+
     def _tick(self, tick: dict[str, Any]) -> Iterator[HistoryEntry]:
         match tick.get("type"):
             case "step_result":

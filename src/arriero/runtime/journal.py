@@ -74,6 +74,25 @@ class RunJournal:
         if self._summary.is_due and not self._buffer:
             await self._sum_up()
 
+    def last_step(self) -> tuple[str, float | None]:
+        """The step that ended the run, and how many seconds it took. It is in no entry."""
+        ended: TickStepResult | None = None
+        began: float | None = None
+        for tick in reversed(self._buffer):
+            stamp = getattr(tick, "stamped_at", None)
+            if ended is None:
+                ended = tick if isinstance(tick, TickStepResult) else None
+            elif isinstance(tick, TickAddEvent) and tick.event is ended.event:
+                began = stamp
+                break
+            elif began is None:
+                began = stamp  # what it was given is in an earlier entry: this let it go on
+        if ended is None:
+            return "", None
+        if began is None or ended.stamped_at is None:
+            return str(ended.step_id), None
+        return str(ended.step_id), max(0.0, ended.stamped_at - began)
+
     def asks(self) -> None:
         """The engine asks for something from outside, as a consequence of the tick at hand."""
         self._asks = True

@@ -105,7 +105,8 @@ class WorkflowRunner:
                 if around is not None:
                     around.conclude()
                 stream.finish()
-            return Handled(value, kept)
+            journal = around.item.journal if around is not None and not around.path else None
+            return Handled(value, kept, *(journal.last_step() if journal is not None else ()))
         finally:
             if around is not None:
                 leave(token)

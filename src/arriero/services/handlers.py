@@ -62,7 +62,7 @@ class WorkflowHandler:
         handled = await self._runner.run(
             arguments, run_id=grant.item_id, context=grant.context, around=around, past=past
         )
-        return handled if self._keeps_context else Handled(handled.value)
+        return handled if self._keeps_context else Handled(handled.value, step=handled.step, took=handled.took)
 
 
 class FunctionHandler:

@@ -213,6 +213,7 @@ class Worker:
             if handled.context is not None:
                 bounded(handled.context.encode(), "what the session keeps")
             report = _report(grant, value=msgspec.Raw(value), context=handled.context)
+            report.step, report.took = handled.step, handled.took
         except asyncio.CancelledError as error:
             if run.stopped:
                 return

@@ -11,10 +11,15 @@ from arriero.types.link import Arrival, Grant
 
 @dataclass(slots=True)
 class Handled:
-    """What a handler made of an item: a JSON value, and what the session keeps for its next item (None: as it was)."""
+    """What a handler made of an item: a JSON value, and what the session keeps for its next item (None: as it was).
+
+    ``step`` names the step that ended it, where there are steps, which took so many seconds.
+    """
 
     value: Any
     context: str | None = None
+    step: str = ""
+    took: float | None = None
 
 
 class HandlerContext(Protocol):

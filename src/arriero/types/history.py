@@ -45,10 +45,9 @@ class HistoryEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     - ``lost``, ``released``, ``retried``, ``parked``: how a claim ended that did not end its item;
     - ``woken``, ``restarted``: an item that was left goes on, or begins anew;
     - ``step``: a step of a workflow gave its ``result``, the name of an event's class; ``step_failed``, ``step_waits``:
-      it raised, or waits for an event of the class ``result``. The step that ends a run is not among them: what is kept
-      of it is its event on the stream, or the item's ``error``. ``step`` is its name, with ``#k`` when it is not its
+      it raised, or waits for an event of the class ``result``. ``step`` is its name, with ``#k`` when it is not its
       first time to finish; ``finished`` counts the steps of the item that are finished, and is what a fork may start
-      behind; ``since`` is when it was begun;
+      behind: 0 for the step that ended the run; ``since`` is when it was begun;
     - ``event``: on the task's stream, there the ``seq``-th; ``sent``: from outside, the ``seq``-th of the item.
 
     ``data`` is what an event holds, where it was asked for.

@@ -76,7 +76,8 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, tag="report"):
     """How an item ended: ``value`` (any JSON value) or ``error``; ``events`` is the unsent tail of its stream.
 
     ``context`` is kept for the next item of the same (session, service); None keeps what is there.
-    ``free`` asks for that many new items in the answer.
+    ``free`` asks for that many new items in the answer. ``step`` is the name of the step of a workflow that ended it,
+    which ``took`` so many seconds.
     """
 
     request: int
@@ -87,6 +88,8 @@ class Report(msgspec.Struct, kw_only=True, omit_defaults=True, tag="report"):
     events: list[Event] = []
     context: str | None = None
     free: int = 0
+    step: str = ""
+    took: float | None = None
 
 
 class Hello(msgspec.Struct, kw_only=True, omit_defaults=True, tag="hello"):

@@ -106,9 +106,9 @@ class Hand:
         events = [event(first + offset, value) for offset, value in enumerate(values)]
         await self.core.claims.emit(self.link, grant.item_id, grant.token, events)
 
-    async def complete(self, grant: Grant, value: Any = None, *events: Event, context: str | None = None) -> None:
+    async def complete(self, grant: Grant, value: Any = None, *events: Event, **more: Any) -> None:
         raw = msgspec.Raw(json.dumps(value).encode())
-        await self._report(grant, value=raw, events=list(events), context=context)
+        await self._report(grant, value=raw, events=list(events), **more)
 
     async def fail(self, grant: Grant, *, retryable: bool = False, message: str = "no") -> None:
         await self._report(grant, error=ErrorInfo(code="handler_error", type="E", message=message, retryable=retryable))

@@ -10,7 +10,7 @@ import pytest
 from arriero.core import history, names
 from arriero.core.inbox import Sent
 from arriero.core.records import TaskRecord
-from arriero.types.errors import Conflict, NotEnded, NotFound, TaskConflict, WorkflowChanged
+from arriero.types.errors import Conflict, ErrorInfo, NotEnded, NotFound, TaskConflict, WorkflowChanged
 from arriero.types.history import HistoryEntry, TaskHistory
 from arriero.types.link import Grant
 from arriero.types.tasks import TaskStatus
@@ -113,6 +113,25 @@ async def test_steps_are_told_with_their_times(house: House) -> None:
     steps = [(step.finished, step.step, step.result, step.at - (step.since or 0)) for step in of_kind(found, "step")]
     assert steps == [(1, "begin", "Next", 1.0), (2, "go", "Next", 2.0), (3, "go#2", "Last", 1.0)]
     assert found.items[0].steps == 3
+
+
+async def test_the_step_that_ended_the_run_is_told_though_it_is_not_in_the_journal(house: House) -> None:
+    worker, task, grant = await begun(house)
+    await three_steps(worker, grant)
+    await worker.complete(grant, step="go", took=0.5)
+    found = await whole(house, task)
+    last = of_kind(found, "step")[-1]
+    assert (last.step, last.finished, last.at) == ("go#3", 0, found.items[0].ended_at)
+    assert last.at - (last.since or 0) == pytest.approx(0.5)
+    assert found.items[0].steps == 3
+
+
+async def test_the_step_that_failed_the_run_is_told(house: House) -> None:
+    worker, task, grant = await begun(house)
+    error = ErrorInfo(code="handler_error", message="no", type="E", details={"step": "go"})
+    await worker.complete(grant, error=error)
+    [failure] = of_kind(await whole(house, task), "step_failed")
+    assert (failure.step, failure.error) == ("go", error)
 
 
 async def test_a_step_that_fails_or_waits_is_told_of(house: House) -> None:
