@@ -61,10 +61,12 @@ class Accepted:
     """The events that workflows take from outside.
 
     ``classes`` has each by its names: with its module, qualified and not, and alone where that says which one it is.
-    ``names`` tells of every name whether it is that of an answer.
+    ``names`` tells of every name whether it is that of an answer. ``ask_first``: a step gives a question, so that an
+    answer which comes before is for that one.
     """
 
-    def __init__(self, types: Iterable[type[Any]]) -> None:
+    def __init__(self, types: Iterable[type[Any]], *, ask_first: bool = False) -> None:
+        self.ask_first = ask_first
         given: dict[type[Any], None] = dict.fromkeys([HumanResponseEvent, *types])
         taken = [cls for cls in given if _is_taken(cls)]
         self.classes: dict[str, type[Event]] = {}

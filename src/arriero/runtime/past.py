@@ -46,6 +46,8 @@ class Past:
     taken: set[int] = field(default_factory=set)
     unasked: list[Event] = field(default_factory=list)
     waiters: Waiters = field(default_factory=Waiters)
+    #: Whether it may have asked for something already.
+    has_asked: bool = False
     #: How many entries were read.
     entries: int = 0
 

@@ -42,6 +42,7 @@ def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Ra
             published = [command.event for command in commands if isinstance(command, CommandPublishEvent)]
             past.unasked += [event for event in published if is_question(event)]
         _change_state(past, entry)
+    past.has_asked = any("asked" in entry or "broker" in entry for entry in entries)  # what a summary holds is not told
     past.taken = _taken_in(entries)
     past.entries = len(entries)
     return past

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflows import Workflow
 from workflows.errors import WorkflowConfigurationError, WorkflowValidationError
+from workflows.events import InputRequiredEvent
 
 from arriero.runtime.arguments import start_event
 from arriero.runtime.mentions import mentioned
@@ -48,7 +49,8 @@ class WorkflowRunner:
             self._engine = _attach(workflow)
             self._codec = SessionCodec(workflow, _declared_types(workflow))
             #: The events that this workflow takes from outside.
-            self.accepted = Accepted(types_from_outside(workflow, _declared_types(workflow)))
+            types = types_from_outside(workflow, _declared_types(workflow))
+            self.accepted = Accepted(types, ask_first=_gives_a_question(workflow))
         except (WorkflowValidationError, WorkflowConfigurationError) as error:
             raise ConfigurationError(f"workflow {type(workflow).__name__} cannot run: {error}") from error
         self._public = PublicEngine(workflow)
@@ -186,6 +188,17 @@ def _bound(workflow: Workflow) -> Iterable[Workflow]:
 
 def _unread(data: dict[str, Any], name: str) -> None:
     """Nobody reads the stream."""
+
+
+def _gives_a_question(workflow: Workflow) -> bool:
+    """Whether a step says in its signature that it does."""
+    try:
+        from arriero.runtime.steps import steps_of
+    except ImportError:
+        return False
+    configs = (vars(step)["_step_config"] for step in steps_of(workflow))  # set by its decorator
+    given = (cls for config in configs for cls in config.return_types)
+    return any(isinstance(cls, type) and issubclass(cls, InputRequiredEvent) for cls in given)
 
 
 def _attach(workflow: Workflow) -> Engine | None:

@@ -78,9 +78,13 @@ class ItemRuns:
         # Whether something happened since the early events were last offered, so that one may be waited for now.
         self._is_fresh = False
 
-    def own(self, accepted: Accepted, stop: str) -> Surroundings:
-        """The item's own run, whose result ends with an event ``stop``; events from outside come from now on."""
+    def own(self, accepted: Accepted, stop: str, *, has_asked: bool = False) -> Surroundings:
+        """The item's own run, whose result ends with an event ``stop``; events from outside come from now on.
+
+        ``has_asked``: it may have asked for something before it was interrupted.
+        """
         run = Surroundings(self, accepted, stop=stop)
+        run.has_asked = has_asked
         self._runs.append(run)
         self.context.listen(self.arrive)
         return run
@@ -109,12 +113,12 @@ class ItemRuns:
         self._is_fresh = True
         self._wakes()
 
-    def offer(self) -> None:
+    def offer(self, *, at_rest: bool = False) -> None:
         """Try those again that came before anything waited for them."""
         early, self._early = self._early, []
         for held in early:
             held.tried.clear()
-            self._give(held)
+            self._give(held, at_rest=at_rest)
 
     def not_taken(self, held: Held, run: Surroundings) -> None:
         """A run had no use for it; others may have."""
@@ -141,7 +145,7 @@ class ItemRuns:
             return
         if self._early and self._is_fresh:
             self._is_fresh = False
-            self.offer()
+            self.offer(at_rest=True)
             if not self._has_news():
                 return
         self.show_early()
@@ -168,8 +172,8 @@ class ItemRuns:
             names.update(dict.fromkeys(run.accepted.shown(only_answers=run.asks)))
         return list(names)
 
-    def _give(self, held: Held) -> None:
-        run = self._taker(held)
+    def _give(self, held: Held, *, at_rest: bool = False) -> None:
+        run = self._taker(held, at_rest=at_rest)
         if run is None:
             self._early.append(held)
             self._early.sort(key=lambda each: each.arrival.seq)
@@ -182,12 +186,15 @@ class ItemRuns:
             self._wakes()
             run.put(event, held)
 
-    def _taker(self, held: Held) -> Surroundings | None:
-        """The run that an event may be for: one that asked, if it is an answer; else the outermost."""
+    def _taker(self, held: Held, *, at_rest: bool) -> Surroundings | None:
+        """The run that an event may be for: one that asked, if it is an answer; else the outermost.
+
+        A run that is going to ask takes no answer before, unless it rests without a question.
+        """
         name = held.arrival.type
         takers = [run for run in self._runs if name in run.accepted.classes and run not in held.tried]
         if takers and takers[0].accepted.names.get(name):
-            takers.sort(key=lambda run: not run.asks)
+            takers = sorted((run for run in takers if at_rest or not run.will_ask), key=lambda run: not run.asks)
         return takers[0] if takers else None
 
     def _refuse(self, arrival: Arrival, run: Surroundings, error: InvalidInput) -> None:
@@ -211,6 +218,7 @@ class Surroundings:
         "_waiting",
         "accepted",
         "calls",
+        "has_asked",
         "item",
         "path",
         "run_id",
@@ -226,6 +234,8 @@ class Surroundings:
         #: The run's name with the engine, once it has one.
         self.run_id: str | None = None
         self.calls: Calls | None = None
+        #: Whether anything was asked for, also before the run was interrupted.
+        self.has_asked = False
         self._stop = stop
         self._put: Callable[[Event, Held], None] | None = None
         self._at_work: Callable[[], float] = _unknown
@@ -243,6 +253,11 @@ class Surroundings:
     def asks(self) -> bool:
         """Whether the run asked for something that it was not told."""
         return self._asked > self._given
+
+    @property
+    def will_ask(self) -> bool:
+        """Whether its first question is still to come."""
+        return self.accepted.ask_first and not self.has_asked
 
     def enter(self) -> Any:
         """Make this what :func:`here` gives; the answer is for :func:`leave`."""
@@ -281,6 +296,7 @@ class Surroundings:
     def ask(self, data: dict[str, Any], name: str) -> None:
         """Pass on a question, for which an answer may have come already."""
         self._asked += 1
+        self.has_asked = True
         self.item.context.emit(data, name, path=self.path, asks=True)
         self.item.offer()
 

@@ -58,7 +58,8 @@ class WorkflowHandler:
             raise
         if past is not None:
             runs.taken = past.taken
-        around = runs.own(self._runner.accepted, self._runner.stop)
+        has_asked = past is not None and past.has_asked
+        around = runs.own(self._runner.accepted, self._runner.stop, has_asked=has_asked)
         handled = await self._runner.run(
             arguments, run_id=grant.item_id, context=grant.context, around=around, past=past
         )
