@@ -23,10 +23,12 @@ class Leaving:
         self._timer: asyncio.TimerHandle | None = None
         self._leaving: asyncio.Task[None] | None = None
         self._events: Sequence[str] = ()
+        self._is_at_rest = False
 
     def rests(self, events: Sequence[str]) -> None:
         """There is nothing to do until one of these events comes."""
         self.busy()
+        self._is_at_rest = True
         self._events = events
         self._timer = asyncio.get_running_loop().call_later(self._linger, self._begin)
 
@@ -37,6 +39,7 @@ class Leaving:
 
     def busy(self) -> None:
         """There is something to do again."""
+        self._is_at_rest = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -52,6 +55,8 @@ class Leaving:
 
     async def _leave(self) -> None:
         await self._journal.flush()
+        if not self._is_at_rest:  # an event came meanwhile, and is at work: it would be lost with this run
+            return
         at = now()
         until = [self._journal.waiters.next(at)]
         if self._journal.pauses_until > at:

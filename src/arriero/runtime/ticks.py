@@ -26,6 +26,9 @@ from arriero.types.jsonvalue import to_json_value
 
 HINT = 'serve the workflow with durability="task" if it need not go on from its steps'
 
+#: What the steps that wait require of an event, beside the engine's own form of its state.
+_REQUIREMENTS = "requirements"
+
 
 class TickCodec:
     """Writes and reads the ticks of one workflow; ``declared`` resolves the classes that it declares."""
@@ -41,7 +44,12 @@ class TickCodec:
         """A tick as a JSON value; :class:`NotJSON` names the event that would not come back as it was."""
         for event in _events(tick):
             self._check(event)
-        return to_json_value(tick.model_dump(mode="json"), f"a step of {self._name}")
+        dumped = tick.model_dump(mode="json")
+        if isinstance(tick, TickStepResult):
+            for result, written in zip(tick.result, dumped["result"], strict=True):
+                if isinstance(result, AddWaiter) and result.requirements:  # which the engine leaves out
+                    written["requirements"] = self._requirements(result.requirements)
+        return to_json_value(dumped, f"a step of {self._name}")
 
     def read(self, value: Any) -> WorkflowTick:
         """Errors: ``StoreDamaged``."""
@@ -60,16 +68,37 @@ class TickCodec:
         """The engine's state as a JSON value. Errors: ``NotJSON``."""
         serialized = broker.to_serialized(self._serializer)
         serialized.state = {}
-        return to_json_value(serialized.model_dump(mode="json"), f"the state of a run of {self._name}")
+        dumped = serialized.model_dump(mode="json") | {
+            _REQUIREMENTS: [
+                [str(step), waiter.waiter_id, self._requirements(waiter.requirements)]
+                for step, worker in broker.workers.items()
+                for waiter in worker.collected_waiters
+                if waiter.requirements
+            ]
+        }
+        return to_json_value(dumped, f"the state of a run of {self._name}")
 
     def read_broker(self, value: Any) -> BrokerState:
         """Errors: ``StoreDamaged``."""
         try:
             with self._serializer.validation_context():
-                serialized = SerializedContext.from_dict_auto(value, self._serializer)
-                return BrokerState.from_serialized(serialized, self._workflow, self._serializer)
+                required = {(step, waiter): wanted for step, waiter, wanted in value.get(_REQUIREMENTS, ())}
+                kept = {name: part for name, part in value.items() if name != _REQUIREMENTS}
+                serialized = SerializedContext.from_dict_auto(kept, self._serializer)
+                broker = BrokerState.from_serialized(serialized, self._workflow, self._serializer)
+                for step, worker in broker.workers.items():
+                    for waiter in worker.collected_waiters:
+                        waiter.requirements = required.get((str(step), waiter.waiter_id), {})
+                return broker
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreDamaged(f"the state of a run of {self._name} cannot be read: {error}") from error
+
+    def _requirements(self, wanted: dict[str, Any]) -> Any:
+        """What an event must say for a step that waits. What came back as another value would match nothing."""
+        written = to_json_value(wanted, f"what a step of {self._name} requires of an event")
+        if written != wanted:
+            raise NotJSON(f"what a step of {self._name} requires of an event would not come back as it is; {HINT}")
+        return written
 
     def _check(self, event: Event) -> None:
         """Better that the run which writes it fails than that it cannot go on after a crash."""

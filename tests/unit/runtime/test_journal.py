@@ -233,6 +233,27 @@ async def test_a_run_that_waits_is_left_and_goes_on_with_the_answer() -> None:
     assert (after.questions, done) == (1, {"ask": 1, "answered": 1})
 
 
+class Picky(Workflow):
+    @step
+    async def ask(self, ctx: Context, ev: StartEvent) -> StopEvent:
+        answer = await ctx.wait_for_event(Answer, waiter_event=Sure(question="sure?"), requirements={"text": "yes"})
+        return StopEvent(result=answer.text)
+
+
+@pytest.mark.parametrize("every", [1, 128])
+async def test_what_is_required_of_an_answer_is_still_required_after_the_run_was_left(
+    monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    monkeypatch.setattr(Summary, "EVERY", every)
+    desk = Desk()
+    with pytest.raises(Died):
+        await _left(desk, WorkflowHandler(Picky(), WorkflowOptions(linger=0.0)))
+    after = desk.again()
+    after.send("Answer", text="no")
+    after.send("Answer", text="yes")
+    assert (await after.handle(WorkflowHandler(Picky()))).value == "yes"
+
+
 async def _left(desk: Desk, handler: WorkflowHandler) -> None:
     """Handle it as a worker does, which cancels a handler that has left."""
     task = asyncio.ensure_future(desk.handle(handler))
