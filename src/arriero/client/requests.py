@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 LONGEST_KEY = 255
 LONGEST_SHOWN = 80
+#: How many entries of a history are asked for at once.
+LONGEST_HISTORY = 10_000
 SUCCESS = range(200, 300)
 #: The header that says what to ask for as ``after`` to get the rest of a list, as it stands in a query.
 NEXT_AFTER = "X-Next-After"
@@ -202,7 +204,9 @@ def find_task(task_id: str) -> Request[TaskDefinition]:
 
 def history(session_id: str, task_id: str, after: int = 0, *, data: bool = False) -> Request[TaskHistory]:
     """A page of what has happened to a task, behind the ``after``-th entry."""
-    query = "&".join(([f"after={after}"] if after else []) + (["data=true"] if data else []))
+    query = "&".join(
+        [f"limit={LONGEST_HISTORY}", *([f"after={after}"] if after else []), *(["data=true"] if data else [])]
+    )
     return Request("GET", f"{_task(session_id, task_id)}/history", _history, query)
 
 

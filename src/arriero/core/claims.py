@@ -40,7 +40,7 @@ class Claims:
         Slots that are asked for are not idle until they were answered with nothing: that is when they need a ring.
         """
         self._kernel.on_claim(link.service)
-        link.lapsed = False
+        self._links.heard(link)
         link.free = max(0, link.free - free) if free else 0
         return await self._grants.give(link, max(0, free))
 
@@ -56,7 +56,7 @@ class Claims:
 
     async def emit(self, link: Link, item_id: str, token: str, events: list[Event]) -> None:
         """Append events to the item's stream; repeats are dropped, also of those that are just being appended."""
-        link.lapsed = False
+        self._links.heard(link)
         async with self._kernel.turns.take(f"stream/{item_id}"):
             for _ in range(TRIES):
                 item = await self._holds.mine(item_id, token)
@@ -83,7 +83,7 @@ class Claims:
 
     async def report(self, link: Link, report: Report) -> None:
         """End the item, or queue it for another attempt. A report that was taken before is taken again silently."""
-        link.lapsed = False
+        self._links.heard(link)
         check_report(report)
         item = await self._kernel.load(records.ITEM, names.ITEMS, report.item_id)
         if item is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from arriero.core import names, records
@@ -11,14 +12,14 @@ from arriero.core.limits import check_size
 from arriero.core.links import Links
 from arriero.core.records import ItemRecord, TaskRecord
 from arriero.core.services import Services
-from arriero.core.steps import base_of, cut
+from arriero.core.steps import cut
 from arriero.core.tasks import Submission, Tasks
 from arriero.core.values import INPUT
 from arriero.types.errors import Conflict, NotEnded, WorkflowChanged
 
 PAGE = 1000
 #: The most bytes of a journal that are copied.
-LARGEST_COPY = 64 * 1024 * 1024
+LARGEST_COPY = 32 * 1024 * 1024
 
 
 class Copies:
@@ -53,12 +54,11 @@ class Copies:
         """
         record = await self._copy(old, session_id, task_id)
         item = await self._first(old)
-        entries, number = cut(await self._journal(item), after_step)
+        past = await asyncio.to_thread(cut, await self._journal(item), after_step)  # others go on meanwhile
         self._check_shape(item)
-        record.forked_from, record.forked_after = old.id, number
-        record.fingerprint += f"/{old.id}/{number}"
-        start = Start(item.service, item.shape, entries, base_of([bytes(entry) for entry in entries]))
-        return await self._tasks.accept(record, start=start)
+        record.forked_from, record.forked_after = old.id, past.number
+        record.fingerprint += f"/{old.id}/{past.number}"
+        return await self._tasks.accept(record, start=Start(item.service, item.shape, past.entries, past.base))
 
     async def _copy(self, old: TaskRecord, session_id: str | None, task_id: str | None) -> TaskRecord:
         if not old.ended:

@@ -29,7 +29,7 @@ class Journals:
 
     async def write(self, link: Link, frame: Journal) -> None:
         """Add an entry to the item's journal; one that is there already is not added again. Errors: ``Fenced``."""
-        link.lapsed = False
+        self._links.heard(link)
         check_journal(frame)
         async with self._kernel.turns.take(f"stream/{frame.item_id}"):
             for _ in range(TRIES):

@@ -157,6 +157,13 @@ class Links:
             self._kernel.background.start(self._tell_if_lost(link, item_id, token), f"word of item {item_id}")
         return self._kernel.config.lease
 
+    def heard(self, link: Link) -> None:
+        """The worker is there, perhaps again: what waits for one of its shape meanwhile goes on."""
+        if link.lapsed:
+            link.lapsed = False
+            if link.shape:
+                self._kernel.on_shape(link.service, link.shape)
+
     def idle(self, service: str, besides: Link | None = None) -> bool:
         """Whether a connected worker of the service, besides that one, has a slot that an item could take now."""
         return any(link.is_idle for link in self._by_service.get(service, ()) if link is not besides)
@@ -167,14 +174,15 @@ class Links:
         return max(takers, key=lambda link: link.free, default=None)
 
     def shapes(self, service: str) -> set[str]:
-        """The shapes of the connected workers of the service."""
-        return {link.shape for link in self._by_service.get(service, ())} - {""}
+        """The shapes of the workers of the service that are there."""
+        return {link.shape for link in self._by_service.get(service, ()) if not link.lapsed} - {""}
 
     def leave_to_fitting(self, link: Link, key: str, item: ItemRecord) -> bool:
         """Whether the item is kept for other workers, because its journal fits one of them and not this one."""
         if not item.journaled or not item.shape or link.shape in ("", item.shape):
             return False
-        fitting = [other for other in self._by_service.get(link.service, ()) if other.shape == item.shape]
+        peers = self._by_service.get(link.service, ())
+        fitting = [other for other in peers if other.shape == item.shape and not other.lapsed]
         if not fitting:
             return False
         self.kept.keep((link.service, item.shape), key)
@@ -256,6 +264,7 @@ class Links:
             return
         link.lapsed = True
         self._yield_solo(link)
+        self._give_up_kept(link)
         for item_id, token in list(link.held.items()):
             await self.returns.of_token(item_id, token, lost=True, why=EXPIRED)
             if self.let_go(link, item_id, token):
@@ -307,6 +316,10 @@ class Links:
             del self._by_service[link.service]
         self._kernel.agenda.drop("lease", link.worker_id)
         self._yield_solo(link)
+        self._give_up_kept(link)
+
+    def _give_up_kept(self, link: Link) -> None:
+        """What was kept for workers of its shape may go to others, if it was the last one."""
         if link.shape and link.shape not in self.shapes(link.service):
             self.kept.give_up((link.service, link.shape))
 
@@ -323,7 +336,7 @@ class Links:
 
     def _start_lease(self, link: Link) -> None:
         """Count the lease from now. One timer looks at it, however often it is renewed."""
-        link.lapsed = False
+        self.heard(link)
         link.renewed_at = asyncio.get_running_loop().time()
         if not link.local and not self._kernel.agenda.has("lease", link.worker_id):
             self._look_at_lease(link, self._kernel.config.lease)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -88,8 +88,16 @@ class Steps:
         return told
 
 
-def cut(entries: Sequence[bytes], after: int | str) -> tuple[list[msgspec.Raw], int]:
-    """The entries of a journal up to a finished step, by its number or as ``name#k``; and that number.
+class Cut(NamedTuple):
+    """Entries up to the finished step of that number; those before the ``base``-th need not be read."""
+
+    entries: list[msgspec.Raw]
+    number: int
+    base: int
+
+
+def cut(entries: Sequence[bytes], after: int | str) -> Cut:
+    """The entries of a journal up to a finished step, which is given by its number or as ``name#k``.
 
     Which events from outside it took is left out, for they were another item's. Errors: ``NotFound`` when the
     journal has no such step.
@@ -97,9 +105,11 @@ def cut(entries: Sequence[bytes], after: int | str) -> tuple[list[msgspec.Raw], 
     steps = Steps()
     kept: list[msgspec.Raw] = []
     known: list[str] = []
-    for raw in entries:
+    base = 0
+    for number, raw in enumerate(entries):
         entry = decoded(raw)
         entry.pop("taken", None)
+        base = number if "broker" in entry else base
         for place, tick in enumerate(entry.get("ticks", ())):
             for told in steps.read(msgspec.json.encode({"ticks": [tick]})):
                 if not told.finished:
@@ -107,18 +117,13 @@ def cut(entries: Sequence[bytes], after: int | str) -> tuple[list[msgspec.Raw], 
                 known.append(told.step)
                 if after in (told.finished, told.step, f"{told.step}#1"):
                     entry["ticks"] = entry["ticks"][: place + 1]
-                    return [*kept, msgspec.Raw(msgspec.json.encode(entry))], told.finished
+                    return Cut([*kept, msgspec.Raw(msgspec.json.encode(entry))], told.finished, base)
         kept.append(msgspec.Raw(msgspec.json.encode(entry)))
     listed = ", ".join(f"{number} {step}" for number, step in enumerate(known[-SHOWN:], max(1, len(known) - SHOWN + 1)))
     raise NotFound(
         f"no step {repr(after)[:80]} has finished in the journal; those that have: {listed or 'none'}",
         finished=known[-SHOWN:],
     )
-
-
-def base_of(entries: Sequence[bytes]) -> int:
-    """How many entries need not be read, for a later one says all."""
-    return max((number for number, raw in enumerate(entries) if "broker" in decoded(raw)), default=0)
 
 
 def decoded(raw: bytes) -> dict[str, Any]:

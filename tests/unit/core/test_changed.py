@@ -145,3 +145,37 @@ async def test_it_goes_on_after_the_control_plane_was_started_again(house: House
     await woken(house, task)
     [grant] = await worker.claim()
     assert grant.item_id == task.id
+
+
+async def test_a_worker_with_idle_slots_is_given_all_that_fits_it_alone(house: House) -> None:
+    first = await house.worker(shape="v1")
+    session_ids = [await house.core.sessions.create() for _ in range(4)]
+    tasks = [await house.submit(session_id) for session_id in session_ids]
+    for grant in await first.claim(4):
+        await first.record(grant, 0, {"ticks": []}, shape="v1")
+    first.vanish()
+    await house.core.links.give_back(first.worker_id, lost=True)
+    other = await house.worker(shape="v2")
+    again = await house.worker(shape="v1", takes=True)
+    assert await other.claim(8) == []
+    push = await again.delivered.get()
+    assert isinstance(push, Granted)
+    assert {grant.item_id for grant in push.grants} == {task.id for task in tasks}
+
+
+async def test_what_is_kept_for_a_worker_that_does_not_renew_goes_to_others_and_back_when_it_does(house: House) -> None:
+    other, task = await stopped(house)
+    first = await house.worker(shape="v1")
+    await woken(house, task)
+    assert await other.claim() == []
+    await house.core.links.expire(first.worker_id)
+    [grant] = await other.claim()
+    assert grant.item_id == task.id
+    assert await other.wait(grant, leave=True, reason=REASON)
+    assert await first.claim() == []
+    async with aclosing(house.store.watch(names.item_log(task.id))) as heads:
+        async for head in heads:
+            if head.seq == 5:
+                break
+    [grant] = await first.claim()
+    assert grant.item_id == task.id

@@ -66,7 +66,7 @@ def written(desk: Desk) -> list[bytes]:
 
 def cut_behind(desk: Desk, after: int | str) -> Desk:
     """Another item that goes on behind the step."""
-    entries, _ = cut(written(desk), after)
+    entries = cut(written(desk), after).entries
     other = Desk(**json.loads(desk.grant.input))
     other.entries, other.shape = [json.loads(bytes(entry)) for entry in entries], desk.shape
     return other.again()
