@@ -1,6 +1,7 @@
 """What schemathesis cannot know of the routes from their description: read by its command line, no test itself."""
 
 import json
+import re
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,12 +19,21 @@ schemathesis.openapi.format(
     "event", st.builds(lambda name, value: json.dumps({"qualified_name": name, "value": value}), names, values)
 )
 
+#: A consumer that may be registered; nobody listens there.
+NOBODY = "http://127.0.0.1:9/"
+
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
     if case.path == "/services/deregister" and (case.query or {}).get("service_name") == SERVED:
         case.query["service_name"] = "another"
     body = case.body
+    if case.path == "/deregister_consumer" and not isinstance(body, dict):
+        case.query = {"id_": "nobody", **(case.query or {})}  # one of both is needed
+    if case.path == "/register_consumer" and isinstance(body, dict) and re.match("https?://[^/]", text(body, "url")):
+        body["url"] = NOBODY  # the settings say which hosts may be named besides
+    if isinstance(body, dict) and isinstance(step := body.get("after_step"), float) and step.is_integer():
+        body["after_step"] = int(step)  # whole numbers are taken as they are usually written
     task = body.get("data", body) if isinstance(body, dict) else None
     if isinstance(task, dict) and "input" in task:
         make_agree(task, case.path_parameters or {})

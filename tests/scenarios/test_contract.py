@@ -3,9 +3,12 @@
 ``CONTRACT_EXAMPLES`` says how many cases each operation gets from each run, besides those that its description names.
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from tests.harness import Core, Process, Worker
 from tests.scenarios.flows import HERE
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "50")
+EXAMPLES = os.environ.get("CONTRACT_EXAMPLES", "20")
 #: Seconds that one run may take.
 PATIENCE = 900
 TOKEN = "deploys-k3v9x1q7m5t2"
@@ -33,24 +36,42 @@ RUN = "from schemathesis.cli import schemathesis; schemathesis()"
 pytestmark = [pytest.mark.timeout(PATIENCE), pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def plain() -> AsyncIterator[Core]:
-    """A core without tokens, and a worker of it."""
-    async with Core(env=SHORT) as core, Worker(f"{HERE}:Greeting", service="greeting", core=core):
-        yield core
+@dataclass
+class Parts:
+    """A core and a worker of it."""
+
+    core: Core
+    worker: Worker
+
+    @property
+    def queue_url(self) -> str:
+        return f"http://127.0.0.1:{self.core.queue_port}"
+
+
+@asynccontextmanager
+async def parts(env: dict[str, str]) -> AsyncIterator[Parts]:
+    async with Core(env=SHORT | env) as core:
+        given = {name: value for name, value in env.items() if name == "ARRIERO_TOKEN"}
+        async with Worker(f"{HERE}:Greeting", service="greeting", core=core, env=given) as worker:
+            yield Parts(core, worker)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def guarded() -> AsyncIterator[Core]:
-    """A core with a token, a worker of it, and a task that has ended."""
-    given = {"ARRIERO_TOKEN": TOKEN}
-    env = SHORT | given | {"ARRIERO_TOKENS": f"deploy:{TOKEN}"}
-    async with Core(env=env) as core, Worker(f"{HERE}:Greeting", service="greeting", core=core, env=given):
-        async with core.client() as client:
+async def plain() -> AsyncIterator[Parts]:
+    """Without tokens."""
+    async with parts({}) as plain:
+        yield plain
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def guarded() -> AsyncIterator[Parts]:
+    """With a token, and with a task that has ended."""
+    async with parts({"ARRIERO_TOKEN": TOKEN, "ARRIERO_TOKENS": f"deploy:{TOKEN}"}) as guarded:
+        async with guarded.core.client() as client:
             session = await client.get_or_create_session("S")
             await session.create_task(TaskDefinition(input='{"name": "Ada"}', task_id="T", service_id="greeting"))
             assert [event async for event in session.get_task_result_stream("T")]
-        yield core
+        yield guarded
 
 
 async def holds(url: str, *arguments: str, token: str | None = None, config: str | None = None) -> None:
@@ -71,10 +92,15 @@ async def holds(url: str, *arguments: str, token: str | None = None, config: str
         assert await asking.ended(PATIENCE) == 0, asking.log
 
 
-async def test_the_control_plane_answers_as_it_describes(plain: Core) -> None:
-    await holds(plain.url)
+async def test_the_servers_answer_as_they_describe(plain: Parts) -> None:
+    async with asyncio.TaskGroup() as group:
+        for url in (plain.core.url, plain.queue_url, plain.worker.url):
+            group.create_task(holds(url))
 
 
-async def test_with_a_token_it_answers_as_it_describes_for_what_is_there(guarded: Core) -> None:
+async def test_with_a_token_they_answer_as_they_describe_for_what_is_there(guarded: Parts) -> None:
     kept = ("--exclude-path", "/sessions/{session_id}/delete")
-    await holds(guarded.url, *kept, token=TOKEN, config=KNOWN)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(holds(guarded.core.url, *kept, token=TOKEN, config=KNOWN))
+        group.create_task(holds(guarded.queue_url, token=TOKEN))
+        group.create_task(holds(guarded.worker.url, token=TOKEN))

@@ -8,16 +8,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from arriero.control_plane.past import shapes
-from arriero.core.limits import LARGEST_HEADERS, MOST_HEADERS
-from arriero.core.tasks import LONGEST, Submission
-from arriero.types.described import describe_guard, refusals, shapes_of
+from arriero.core.described import SOME, TEXT, message, submission, task_message
+from arriero.types.described import describe_guard, refusals
 from arriero.types.messages import ActionTypes
 from arriero.types.names import NAME
 from arriero.types.tasks import TaskResult, TaskStatus, TaskStream
 
-_TEXT = {"type": "string"}
 _ID = {"anyOf": [NAME, {"type": "null"}]}
-_SOME = {"type": "string", "minLength": 1}
 _OPEN_STATUSES = [status.value for status in TaskStatus if not status.is_end]
 _WAIT = {
     "name": "wait",
@@ -31,10 +28,10 @@ _KEY = {"type": "string", "minLength": 1, "maxLength": 255}
 _PENDING = {
     "type": "object",
     "properties": {
-        "task_id": _TEXT,
+        "task_id": TEXT,
         "status": {"type": "string", "enum": _OPEN_STATUSES},
         "waits_for": {"type": "array", "items": {"type": "object"}, "description": "What keeps it from going on."},
-        "reason": {**_TEXT, "description": "Why nobody works on it, when that is so."},
+        "reason": {**TEXT, "description": "Why nobody works on it, when that is so."},
     },
     "required": ["task_id", "status", "waits_for"],
 }
@@ -52,8 +49,8 @@ CANCELLING = {
 EVENT = {
     "type": "object",
     "properties": {
-        "service_id": {"anyOf": [_SOME, {"type": "null"}]},
-        "agent_id": {"anyOf": [_SOME, {"type": "null"}], "description": "The service, under its older name."},
+        "service_id": {"anyOf": [SOME, {"type": "null"}]},
+        "agent_id": {"anyOf": [SOME, {"type": "null"}], "description": "The service, under its older name."},
         "event_obj_str": {
             "type": "string",
             "format": "event",
@@ -68,8 +65,8 @@ EVENT = {
     },
     "required": ["event_obj_str"],
     "anyOf": [
-        {"required": ["service_id"], "properties": {"service_id": _SOME}},
-        {"required": ["agent_id"], "properties": {"agent_id": _SOME, "service_id": {"type": "null"}}},
+        {"required": ["service_id"], "properties": {"service_id": SOME}},
+        {"required": ["agent_id"], "properties": {"agent_id": SOME, "service_id": {"type": "null"}}},
     ],
 }
 
@@ -101,48 +98,16 @@ def _merge(schema: dict[str, Any]) -> None:
     paths["/process_message"]["post"]["requestBody"]["content"] = _json(_message(models))
 
 
-def submission() -> dict[str, Any]:
-    """The shape of a task that is submitted."""
-    shape: dict[str, Any] = shapes_of(Submission)["Submission"]
-    either = {"anyOf": [_SOME, {"type": "null"}]}
-    shape["properties"] |= {
-        "task_id": {**_ID, "description": "The id that it is to have; by default one is made."},
-        "session_id": {"anyOf": [_TEXT, {"type": "null"}], "description": "That of the path, when it is given."},
-        "service_id": {**either, "description": "The service that is to do it."},
-        "agent_id": {**either, "description": "The same under its older name; it must not name another service."},
-        "deadline": {
-            "anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": LONGEST}, {"type": "null"}],
-            "description": "Seconds from acceptance.",
-        },
-        "headers": {
-            "type": "object",
-            "additionalProperties": _TEXT,
-            "description": f"At most {MOST_HEADERS}, of {LARGEST_HEADERS} characters in all.",
-        },
-    }
-    shape["anyOf"] = [
-        {"required": ["service_id"], "properties": {"service_id": _SOME}},
-        {"required": ["agent_id"], "properties": {"agent_id": _SOME}},
-    ]
-    return shape
-
-
 def _message(models: dict[str, Any]) -> dict[str, Any]:
     """The shape of the messages that the control plane takes, by what they ask for."""
-    task = submission()
-    task["properties"]["task_id"] = NAME
     result = {"status": {"enum": [TaskStatus.COMPLETED.value, TaskStatus.FAILED.value]}}
     finished = _model(models, TaskResult, "validation", "FinishedTask")
     asked = {
-        ActionTypes.NEW_TASK: task,
+        ActionTypes.NEW_TASK: task_message(),
         ActionTypes.COMPLETED_TASK: {"allOf": [finished, {"properties": result}]},
         ActionTypes.TASK_STREAM: _model(models, TaskStream, "validation", "TaskStream"),
     }
-    return {
-        "allOf": [{"$ref": "#/components/schemas/QueueMessage"}],
-        "required": ["action", "data"],
-        "oneOf": [{"properties": {"action": {"const": action.value}, "data": data}} for action, data in asked.items()],
-    }
+    return message(asked)
 
 
 def _model(models: dict[str, Any], kind: type[Any], mode: Any, name: str) -> dict[str, str]:
@@ -164,7 +129,7 @@ def _submit(result: dict[str, str]) -> dict[str, Any]:
         "parameters": [_in_path("session_id"), _WAIT, key],
         "requestBody": {"required": True, "content": _json({"$ref": "#/components/schemas/Submission"})},
         "responses": {
-            "200": {"description": "The task's id, or its result.", "content": _json({"anyOf": [_TEXT, result]})},
+            "200": {"description": "The task's id, or its result.", "content": _json({"anyOf": [TEXT, result]})},
             "202": {"description": "Accepted, and not ready yet.", "content": _json(_PENDING)},
             **_errors(404, 409, 413, 422, 429, 503),
         },
@@ -199,7 +164,7 @@ def _renew() -> dict[str, Any]:
 
 
 def _in_path(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": _TEXT}
+    return {"name": name, "in": "path", "required": True, "schema": TEXT}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

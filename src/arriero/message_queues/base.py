@@ -23,6 +23,7 @@ from arriero.types.errors import ConfigurationError, NotFound
 from arriero.types.messages import QueueMessage, QueueMessageStats
 
 __all__ = [
+    "LONGEST_TOPIC",
     "Capabilities",
     "Consumer",
     "DeadLetter",
@@ -33,6 +34,9 @@ __all__ = [
     "StartConsumingCallable",
     "Subscription",
 ]
+
+#: Longest name of a topic, in characters.
+LONGEST_TOPIC = 1_000
 
 PublishCallback = Callable[..., Any]
 StartConsumingCallable = Callable[..., Coroutine[Any, Any, None]]

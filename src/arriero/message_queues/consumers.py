@@ -8,11 +8,12 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PrivateAttr
 
-from arriero.message_queues.base import StartConsumingCallable
+from arriero.message_queues.base import LONGEST_TOPIC, StartConsumingCallable
 from arriero.message_queues.encoding import encode_message
-from arriero.message_queues.http import HttpPool
+from arriero.message_queues.http import ClientOptions, HttpPool
 from arriero.types.errors import ArrieroError, InvalidInput, ProtocolError, TransientError, Unavailable
 from arriero.types.ids import generate_id
 from arriero.types.messages import QueueMessage
@@ -63,13 +64,17 @@ class CallableMessageConsumer(BaseMessageQueueConsumer):
         return await answer if inspect.isawaitable(answer) else answer
 
 
+_URL: dict[str, JsonValue] = {"format": "uri", "pattern": "^https?://[^/]"}
+_OPTIONS: list[JsonValue] = [msgspec.json.schema(ClientOptions)["$defs"]["ClientOptions"], {"type": "null"}]
+
+
 class RemoteMessageConsumerDef(BaseModel):
     """A consumer in another process, by the URL that takes its messages."""
 
     id_: str = Field(default_factory=generate_id)
-    message_type: str = "default"
-    url: str = ""
-    client_kwargs: dict[str, Any] | None = None
+    message_type: str = Field(default="default", json_schema_extra={"minLength": 1, "maxLength": LONGEST_TOPIC})
+    url: str = Field(default="", json_schema_extra=_URL)
+    client_kwargs: dict[str, Any] | None = Field(default=None, json_schema_extra={"anyOf": _OPTIONS})
 
 
 class RemoteMessageConsumer(BaseMessageQueueConsumer):

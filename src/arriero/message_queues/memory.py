@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from arriero.message_queues.base import MessageQueue
+from arriero.message_queues.base import LONGEST_TOPIC, MessageQueue
 from arriero.message_queues.deliveries import Capabilities, DeadLetter
 from arriero.message_queues.encoding import decode_message, encode_message
 from arriero.message_queues.inbox import Inbox
@@ -18,7 +18,6 @@ from arriero.types.messages import QueueMessage
 
 #: Seconds after which a publisher may find room in a full topic.
 FULL_RETRY = 1.0
-LONGEST_NAME = 1_000
 
 
 class MemoryMessageQueueConfig(BaseModel):
@@ -105,8 +104,8 @@ class MemoryMessageQueue(MessageQueue):
         """The topic of that name, made if there is none; where there are too many, idle ones make room."""
         found = self._topics.get(name)
         if found is None:
-            if not 1 <= len(name) <= LONGEST_NAME:
-                raise InvalidInput(f"A topic's name has from 1 to {LONGEST_NAME} characters.")
+            if not 1 <= len(name) <= LONGEST_TOPIC:
+                raise InvalidInput(f"A topic's name has from 1 to {LONGEST_TOPIC} characters.")
             if len(self._topics) >= self.limits.topics:
                 self._forget_idle_topics()
             found = self._topics[name] = Topic(name, self.limits, _later, self._letters)

@@ -25,6 +25,7 @@ _SHAPE = {
 #: How FastAPI describes what it refuses, which is answered in our form here.
 _REPLACED = ("HTTPValidationError", "ValidationError")
 _TOLD = {
+    "400": "It cannot be set up this way.",
     "401": "A bearer token is needed, or it is not known.",
     "403": "The token lacks the scope, or a web page of another origin asks.",
     "404": "There is nothing of that name.",

@@ -52,7 +52,7 @@ class TaskDefinition(BaseModel):
     headers: dict[str, str] = Field(default_factory=dict)
 
     status: TaskStatus | None = None
-    attempts: int = 0
+    attempts: Whole = 0
     error: dict[str, Any] | None = None
     parent: str | None = None
     created_at: float | None = None
@@ -115,7 +115,7 @@ class TaskResult(BaseModel):
     value: Any = None
     status: TaskStatus = TaskStatus.COMPLETED
     error: dict[str, Any] | None = None
-    attempts: int = 0
+    attempts: Whole = 0
 
     @model_validator(mode="after")
     def _text_from_value(self) -> Self:

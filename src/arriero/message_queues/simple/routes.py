@@ -16,11 +16,15 @@ from arriero.message_queues.encoding import decode_message, encode_message
 from arriero.message_queues.memory import MemoryMessageQueue
 from arriero.message_queues.simple.peer import Peer
 from arriero.message_queues.simple.pushing import Pushers
-from arriero.types.described import guarded
+from arriero.types.described import guarded, json_body, refusals
 from arriero.types.errors import ArrieroError, InvalidInput, NotFound
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import Faults, JSONBodies
 from arriero.types.strict import StrictRoute, invalid, typed, unserved
+
+#: What publishing may be answered with; a name with line ends in it is no topic's.
+_PUBLISHED = refusals(404, 429, 503)
+_WITH_URL = {"required": ["url"]}
 
 
 def make_app(queue: MemoryMessageQueue, pushers: Pushers) -> FastAPI:
@@ -73,12 +77,12 @@ def _about() -> APIRouter:
 def _consumers(pushers: Pushers) -> APIRouter:
     router = APIRouter(route_class=StrictRoute)
 
-    @router.post("/register_consumer")
+    @router.post("/register_consumer", responses=refusals(400, 409, 503), openapi_extra=json_body(_WITH_URL))
     async def register_consumer(consumer_def: RemoteMessageConsumerDef) -> dict[str, str]:
         pushers.add(consumer_def)
         return {"consumer": consumer_def.id_}
 
-    @router.post("/deregister_consumer")
+    @router.post("/deregister_consumer", responses=refusals(404))
     async def deregister_consumer(
         consumer_def: RemoteMessageConsumerDef | None = None, id_: str | None = None, message_type: str = "default"
     ) -> None:
@@ -88,7 +92,7 @@ def _consumers(pushers: Pushers) -> APIRouter:
             raise InvalidInput("Say which consumer: a body with id_ and message_type, or these two in the query.")
         await pushers.remove(message_type, id_)
 
-    @router.get("/get_consumers/{message_type:path}")
+    @router.get("/get_consumers/{message_type:path}", responses=refusals(404))
     async def get_consumers(message_type: str) -> list[RemoteMessageConsumerDef]:
         """Those that registered a URL, without the headers that they are sent, which may hold credentials."""
         return [_shown(consumer) for consumer in pushers.of(message_type)]
@@ -112,15 +116,15 @@ def _publishing(queue: MemoryMessageQueue) -> APIRouter:
                 return
         raise NotFound(f"topic {topics[0]} not found")
 
-    @router.post("/publish")
+    @router.post("/publish", responses=_PUBLISHED)
     async def publish(message: QueueMessage) -> None:
         put(message, message.type)
 
-    @router.post("/publish/{topic:path}")
+    @router.post("/publish/{topic:path}", responses=_PUBLISHED)
     async def publish_to_topic(topic: str, message: QueueMessage) -> None:
         put(message, topic, message.type)
 
-    @router.post("/messages/{topic:path}")
+    @router.post("/messages/{topic:path}", responses=_PUBLISHED)
     async def post_message(topic: str, message: QueueMessage) -> None:
         put(message, topic)
 
@@ -130,22 +134,22 @@ def _publishing(queue: MemoryMessageQueue) -> APIRouter:
 def _topics(queue: MemoryMessageQueue) -> APIRouter:
     router = APIRouter(route_class=StrictRoute)
 
-    @router.post("/topics/{topic:path}")
+    @router.post("/topics/{topic:path}", responses=refusals(404, 429, 503))
     async def create_topic(topic: str) -> None:
         queue.topic(topic)
 
-    @router.get("/messages/{topic:path}")
+    @router.get("/messages/{topic:path}", responses=refusals(404))
     async def get_message(topic: str) -> QueueMessage | None:
         if not queue.has_topic(topic):
             raise NotFound(f"topic {topic} not found")
         body = queue.topic(topic).pop()
         return None if body is None else decode_message(body)
 
-    @router.get("/depth/{topic:path}")
+    @router.get("/depth/{topic:path}", responses=refusals(404))
     async def get_depth(topic: str) -> dict[str, int]:
         return {"depth": queue.depth_of(topic)}
 
-    @router.get("/dead_letters/{topic:path}")
+    @router.get("/dead_letters/{topic:path}", responses=refusals(404))
     async def get_dead_letters(topic: str) -> list[dict[str, Any]]:
         return [
             {"topic": letter.topic, "reason": letter.reason, "body": letter.body.decode(errors="replace")}
