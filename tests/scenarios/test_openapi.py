@@ -28,6 +28,8 @@ DOCUMENTED = {
     ("get", "/sessions/{session_id}/current_task"),
     ("get", "/sessions/{session_id}/tasks/{task_id}/result"),
     ("get", "/sessions/{session_id}/tasks/{task_id}/result_stream"),
+    ("post", "/sessions/{session_id}/tasks/{task_id}/send_event"),
+    ("post", "/sessions/{session_id}/tasks/{task_id}/cancel"),
     ("get", "/sessions/{session_id}/state"),
     ("post", "/sessions/{session_id}/state"),
     ("get", "/health"),
