@@ -25,6 +25,10 @@ Once [tokens](../how-to/protect-it-with-tokens.md) are configured, each request 
 without, 403 when its scope does not do. `GET` needs `read`; the rest under `/sessions/` and `/dead/`, and what posts to
 a service's own routes, needs `run`; everything else, and each route of the message queue, needs `deploy`. A request
 whose `Host` is no name of the server gets 421, one from a web page of another origin 403.
+
+That servers answer as they describe is tested with [schemathesis](https://schemathesis.readthedocs.io), with all of its
+checks. `CONTRACT_EXAMPLES=200 python -m pytest tests/scenarios/test_contract.py` makes more cases for each operation
+than the tests do by themselves.
 """
 SETTINGS = """
 A setting is given to its class, or by the environment under the name in the second column; what is given to the class
