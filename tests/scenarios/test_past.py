@@ -163,6 +163,7 @@ async def test_wrong_requests_are_refused(http: Http) -> None:
     for path, wrong in (
         ("fork", {}),
         ("fork", {"after_step": 0}),
+        ("fork", {"after_step": 1.5}),
         ("fork", {"after_step": []}),
         ("fork", {"after_step": 1, "session_id": ""}),
         ("replay", {"session_id": 5}),
@@ -172,6 +173,8 @@ async def test_wrong_requests_are_refused(http: Http) -> None:
     for path in ("history?limit=0", "history?after=-1", "history?data=perhaps"):
         assert (await http.get(f"{task}/{path}"))[0] == 422, path
     assert (await http.post(f"{task}/fork", {"after_step": "never"}))[0] == 404
+    assert (await http.post(f"{task}/fork", {"after_step": 1.0}))[0] == 200
+    assert (await http.get("/dead?after=%00"))[0] == 422
     assert (await http.post(f"{task}/replay", {"session_id": "nowhere"}))[0] == 404
     for path in ("fork", "replay", "resume", "restart"):
         assert (await http.post(f"/sessions/{session}/tasks/nothing/{path}", {"after_step": 1}))[0] == 404

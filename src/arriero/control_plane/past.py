@@ -22,6 +22,8 @@ from arriero.types.strict import StrictRoute
 from arriero.types.tasks import TaskDefinition
 
 SMALL = 64 * 1024
+#: The cursor behind which the list of dead tasks goes on: a time and a task.
+After = Annotated[str, Query(max_length=150, pattern=r"^[^\x00]*$")]
 SHAPES = "#/components/schemas/{name}"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
@@ -40,8 +42,16 @@ class Forking(msgspec.Struct):
     ``name`` alone is the first time that the step finished.
     """
 
-    after_step: Annotated[int, msgspec.Meta(ge=1)] | Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    after_step: (
+        Annotated[int, msgspec.Meta(ge=1)]
+        | Annotated[float, msgspec.Meta(ge=1, multiple_of=1)]  # JSON has 2.0 for an integer, too
+        | Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    )
     session_id: Name | None = None
+
+    @property
+    def step(self) -> int | str:
+        return self.after_step if isinstance(self.after_step, str) else int(self.after_step)
 
 
 _replaying = msgspec.json.Decoder(Replaying)
@@ -88,7 +98,7 @@ def past_routes(core: Core) -> APIRouter:
         wanted = parse(await read_body(request, SMALL), _forking, "the fork")
         old = await core.tasks.get(session_id, task_id)
         new_id = _id_for(request, idempotency_key)
-        return answer((await core.copies.fork(old, wanted.after_step, wanted.session_id, new_id)).id)
+        return answer((await core.copies.fork(old, wanted.step, wanted.session_id, new_id)).id)
 
     @routes.post(
         "/sessions/{session_id}/tasks/{task_id}/replay",
@@ -140,7 +150,7 @@ def dead_routes(core: Core) -> APIRouter:
     async def listed(
         service: Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)] = None,
         limit: Annotated[int, Query(ge=1, le=dead.MOST)] = dead.MOST,
-        after: Annotated[str, Query(max_length=512)] = "",
+        after: After = "",
     ) -> Response:
         """Tasks that failed or are dead and that nobody has dealt with, the oldest end first; pages as for sessions.
 

@@ -43,7 +43,7 @@ _cancelling = msgspec.json.Decoder(Cancelling)
 SMALL = 64 * 1024
 #: How many entries of a list are wanted, and the cursor behind which it goes on.
 Limit = Annotated[int, Query(ge=1, le=MOST)]
-After = Annotated[str, Query(max_length=512)]
+After = Annotated[str, Query(max_length=150, pattern=r"^[^\x00]*$")]
 Key = Annotated[str, Header(min_length=1, max_length=MAX_KEY)]
 LastEventId = Annotated[str, Header(json_schema_extra={"pattern": r"^[0-9]{0,18}$"})]
 
