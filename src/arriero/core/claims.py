@@ -151,10 +151,7 @@ class Claims:
             return
         change = Change()
         self._items.retry_now(change, item)
-        try:
-            await self._kernel.apply(change)
-        except StateConflict:
-            return
+        await self._kernel.apply(change)  # after another change of it, this is done again
 
     def _keep_context(self, change: Change, item: ItemRecord, report: Report) -> None:
         if report.context is not None and not item.parallel and report.error is None:

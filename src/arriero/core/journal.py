@@ -127,7 +127,7 @@ class Journals:
     async def wake(self, item_id: str) -> None:
         """The time has come for an item that was left."""
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
-        if item is None or not item.record.parked or item.record.ended:
+        if item is None or not item.record.parked or item.record.status is not TaskStatus.WAITING:
             return
         change = Change()
         unpark(self._kernel, change, item.record, "its time had come")

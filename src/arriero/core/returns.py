@@ -8,6 +8,7 @@ from arriero.core.itemlog import note_end
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import ItemRecord, Loaded
+from arriero.core.tasks import TRIES
 from arriero.types.errors import ErrorInfo, StateConflict
 from arriero.types.tasks import TaskStatus
 
@@ -48,21 +49,26 @@ class Returns:
             await self.of_item(item.record, lost=lost, why=why)
 
     async def of_item(self, seen: ItemRecord, *, lost: bool, why: str) -> None:
-        """Queue one item again, or declare it dead after too many losses. Another change of it wins."""
+        """Queue one item again, or declare it dead after too many losses. An end of it, or a newer claim, wins."""
         async with self._kernel.turns.take(seen.turn):
-            item = await self._kernel.load(records.ITEM, names.ITEMS, seen.id)
-            if item is None or not item.record.claimed or item.record.token != seen.token:
-                return
-            item.record.losses += 1 if lost else 0
-            change = Change()
-            try:
-                if item.record.losses >= self._kernel.config.max_losses:
-                    await self._bury(change, item, why)
-                else:
-                    self._items.requeue(change, item, lost=lost, reason=why)
-                await self._kernel.apply(change)
-            except StateConflict:
-                return
+            for _ in range(TRIES):
+                item = await self._kernel.load(records.ITEM, names.ITEMS, seen.id)
+                if item is None or not item.record.claimed or item.record.token != seen.token:
+                    return None
+                try:
+                    return await self._return(item, lost=lost, why=why)
+                except StateConflict:
+                    continue
+        raise StateConflict(f"item {seen.id!r} could not be queued again for all the changes to it")
+
+    async def _return(self, item: Loaded[ItemRecord], *, lost: bool, why: str) -> None:
+        item.record.losses += 1 if lost else 0
+        change = Change()
+        if item.record.losses >= self._kernel.config.max_losses:
+            await self._bury(change, item, why)
+        else:
+            self._items.requeue(change, item, lost=lost, reason=why)
+        await self._kernel.apply(change)
 
     async def _bury(self, change: Change, item: Loaded[ItemRecord], why: str) -> None:
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id)
