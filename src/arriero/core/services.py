@@ -64,8 +64,7 @@ class Services:
         if known is None and len(self._known) >= MOST_SERVICES:
             raise InvalidInput(f"{MOST_SERVICES} services are known, which is the limit; deregister some")
         if known is not None:
-            record.linked = record.linked or known.linked
-            record.shape = record.shape or known.shape
+            _keep(record, known)
         if known != record:
             change = Change()
             change.put(names.SERVICES, record.name, record)
@@ -133,6 +132,15 @@ class Services:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         listed = ", ".join(known[:SHOWN]) + (", ..." if len(known) > SHOWN else "") if known else "none"
         return UnknownService(f"no service {name[:80]!r} is known; known services: {listed}{hint}", known=known[:SHOWN])
+
+
+def _keep(record: ServiceRecord, known: ServiceRecord) -> None:
+    """What only a link tells outlives a definition that comes without it, and the other way round."""
+    if record.linked:
+        record.prompt = known.prompt
+    elif known.linked:
+        record.linked, record.accepts, record.parallel = True, known.accepts, known.parallel
+    record.shape = record.shape or known.shape
 
 
 def to_definition(record: ServiceRecord) -> ServiceDefinition:

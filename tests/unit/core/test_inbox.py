@@ -10,7 +10,7 @@ import pytest
 
 from arriero.core import names
 from arriero.core.inbox import Sent
-from arriero.core.records import TaskRecord
+from arriero.core.records import ServiceRecord, TaskRecord
 from arriero.types.errors import AlreadyAnswered, AlreadyEnded, InvalidInput, TaskConflict, UnknownEvent
 from arriero.types.link import Arrival, Event, Grant
 from arriero.types.tasks import TaskStatus
@@ -156,3 +156,19 @@ async def test_a_session_that_is_deleted_leaves_no_events(house: House) -> None:
     await house.core.sessions.delete(task.session_id)
     for collection in (names.inbox(grant.item_id), names.inbox_keys(grant.item_id)):
         assert await house.store.scan(collection) == []
+
+
+async def test_a_service_that_is_registered_again_takes_events_all_the_while(house: House) -> None:
+    worker, task, _ = await waiting(house)
+    await house.core.services.register(ServiceRecord(name="ask", description="another worker is starting"))
+    await send(house, task)
+    assert values((await worker.delivered.get()).arrivals) == [(1, "yes")]
+
+
+async def test_a_session_may_go_on_in_parallel_while_a_worker_registers(house: House) -> None:
+    await house.worker("side", parallel=True)
+    await house.core.services.register(ServiceRecord(name="side", description="another worker is starting"))
+    session = await house.core.sessions.create()
+    for _ in range(2):
+        await house.submit(session, "side")
+    assert house.core.kernel.ready.count("side") == 2
