@@ -34,8 +34,14 @@ class Background:
         """Have it done as a whole, even when the caller is cancelled meanwhile."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._heard)
         return await asyncio.shield(task)
+
+    def _heard(self, task: asyncio.Task[Any]) -> None:
+        """Whoever asked for it may be gone; then nobody else looks at what it raised."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -14,6 +14,7 @@ from arriero.core.children import Children
 from arriero.core.claims import Claims
 from arriero.core.copies import Copies
 from arriero.core.dead import Dead
+from arriero.core.doubts import Doubts
 from arriero.core.history import History
 from arriero.core.holds import Holds
 from arriero.core.inbox import Inbox
@@ -80,19 +81,16 @@ class Core:
         self.changed = Changed(self.kernel)
         self.copies = Copies(self.kernel, self.services, self.links, self.tasks)
         self.dead = Dead(self.kernel, self.tasks, self.copies)
+        self.doubts = Doubts(self.kernel, self.links, self.inbox)
+        self.kernel.on_stock = self._take_stock
         self.started = False
 
     async def start(self) -> Self:
         """Take up what an earlier run left: services, deadlines, retries, workers, ready items."""
         await self.services.load()
-        await self.kernel.backlog.recover(self.services.list())
         self.rings.start()
-        await self._recover_timers()
         await self.links.recover()
-        for service in self.services.list():
-            await self.rings.recover(service)
-        await self.outbox.recover()
-        await self.children.recover()
+        await self._take_stock()
         self.retention.start()
         self.started = True
         return self
@@ -103,6 +101,15 @@ class Core:
         self.links.stop_local()
         self.kernel.agenda.clear()
         await self.kernel.background.aclose()
+
+    async def _take_stock(self) -> None:
+        """Read what is queued, due, and to be sent or ended."""
+        await self.kernel.backlog.recover(self.services.list())
+        await self._recover_timers()
+        for service in self.services.list():
+            await self.rings.recover(service)
+        await self.outbox.recover()
+        await self.children.recover()
 
     async def _recover_timers(self) -> None:
         after = ""

@@ -24,6 +24,11 @@ class Endings:
             if not waiting:
                 del self._waiting[item_id]
 
+    def tell_all(self) -> None:
+        """Each item may have ended: whoever waits looks again."""
+        for item_id in list(self._waiting):
+            self.tell(item_id)
+
     def tell(self, item_id: str) -> None:
         """The item has ended."""
         for future in self._waiting.get(item_id, ()):

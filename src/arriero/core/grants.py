@@ -8,13 +8,14 @@ import msgspec
 
 from arriero.core import names, records
 from arriero.core.arrivals import arrivals_of
-from arriero.core.kernel import Change, Kernel
+from arriero.core.kernel import REFUSED, Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.making import context_for, grant_of
 from arriero.core.parking import entries_of
 from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
-from arriero.types.errors import ArrieroError, StateConflict, StoreDamaged, UnknownTask
+from arriero.core.returns import IN_DOUBT
+from arriero.types.errors import ArrieroError, LogEnded, StateConflict, StoreDamaged, UnknownTask
 from arriero.types.link import Grant, Granted
 from arriero.types.tasks import TaskStatus
 
@@ -87,7 +88,7 @@ class Grants:
             taken.unsettled.update(keys)
             try:
                 await self._commit(link, keys, taken)
-            except StateConflict:
+            except (StateConflict, LogEnded):
                 for key in keys:
                     await self._commit_one(link, key, taken)
 
@@ -108,7 +109,7 @@ class Grants:
         """One key alone, after it met a conflict together with others."""
         try:
             await self._commit(link, [key], taken)
-        except StateConflict:
+        except (StateConflict, LogEnded):  # its task may have ended just now
             return
 
     async def _commit(self, link: Link, keys: list[str], taken: _Round) -> None:
@@ -118,8 +119,11 @@ class Grants:
             settled = await self._prepare_all(change, link, keys, grants, taken)
             if change.ops:
                 await self._kernel.apply(change, durable=False)
-        except BaseException:
+        except BaseException as error:
             link.alone = None  # nothing runs yet that this claim was to have run alone
+            if not isinstance(error, REFUSED):
+                for grant in grants:
+                    self._links.returns.soon(grant.item_id, grant.token, IN_DOUBT)
             raise
         taken.unsettled.difference_update(settled)
         self._hand_over(link, grants, taken)

@@ -21,7 +21,7 @@ from arriero.core.values import Values
 from arriero.message_queues.base import MessageQueue, PublishCallback
 from arriero.orchestrators.base import BaseOrchestrator
 from arriero.state_stores.base import Append, Committed, Delete, Drop, Expect, Op, Put, StateStore
-from arriero.types.errors import StoreDamaged
+from arriero.types.errors import InvalidInput, LogEnded, StateConflict, StoreDamaged
 from arriero.types.messages import QueueMessage
 from arriero.types.settings import ControlPlaneConfig
 
@@ -31,6 +31,8 @@ logger = logging.getLogger("arriero.core")
 
 #: The least time between two ticks, in seconds: two microseconds, since moments are told in whole ones.
 TICK = 2e-6
+#: Errors of a commit that surely is not done.
+REFUSED = (StateConflict, LogEnded, InvalidInput)
 
 
 class Change:
@@ -89,7 +91,8 @@ class Kernel:
     ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new task with a deadline, ``on_outbox``
     of each kept message, ``on_stop`` of each item that was ended from outside, ``on_sweep`` of each item that has ended
     and had children, ``on_finished`` of each end of a task, ``on_shape`` of each worker whose handler keeps journals,
-    by its service and shape.
+    by its service and shape, ``on_doubt`` of each commit that failed and may be done. ``on_stock`` reads anew what is
+    ready, due and to be sent.
     """
 
     def __init__(
@@ -125,6 +128,8 @@ class Kernel:
         self.on_sweep: Callable[[str], None] = _nobody
         self.on_finished: Callable[[], None] = _nobody
         self.on_shape: Callable[[str, str], None] = _nobody
+        self.on_doubt: Callable[[], None] = _nobody
+        self.on_stock: Callable[[], Awaitable[None]] = _no_stock
 
     def tick(self) -> float:
         """The time now, later than that of every call before: what is kept in its order stands in that of the calls."""
@@ -147,6 +152,8 @@ class Kernel:
         except BaseException as error:
             for undo in change.failed:
                 undo(error)
+            if not isinstance(error, REFUSED):
+                self.on_doubt()
             raise
         self.backlog.add(change.queued)
         for service, key in change.gone:
@@ -171,6 +178,10 @@ class Kernel:
                 await answer
         except Exception:  # a user's code: what it raises is not the message's
             logger.exception("the publish callback failed")
+
+
+async def _no_stock() -> None:
+    """Stands for who looks at the store."""
 
 
 async def _no_order(change: Change, task: records.TaskRecord, item: records.ItemRecord) -> None:

@@ -95,7 +95,7 @@ class Links:
         self.returns = Returns(kernel, items)
         self.kept = Shapes(kernel)
         self._by_worker: dict[str, Link] = {}
-        self._by_service: dict[str, set[Link]] = {}
+        self._by_service: dict[str, dict[Link, None]] = {}
         self.refused = 0
         self.on_fitting: Callable[[Link], None] = _nobody
         self.on_kept: Callable[[Link, str], Awaitable[None]] = _no_news
@@ -190,6 +190,10 @@ class Links:
         if takers:
             self.on_fitting(max(takers, key=lambda other: other.free))
         return True
+
+    def all(self) -> list[Link]:
+        """The links of all workers that are connected."""
+        return list(self._by_worker.values())
 
     def has_links(self, service: str) -> bool:
         """Whether any worker of the service is connected."""
@@ -305,13 +309,13 @@ class Links:
         if old is not None:
             self._forget(old)
         self._by_worker[link.worker_id] = link
-        self._by_service.setdefault(link.service, set()).add(link)
+        self._by_service.setdefault(link.service, {})[link] = None
         self._kernel.agenda.drop("grace", link.worker_id)
 
     def _forget(self, link: Link) -> None:
         del self._by_worker[link.worker_id]
         peers = self._by_service[link.service]
-        peers.discard(link)
+        peers.pop(link, None)
         if not peers:
             del self._by_service[link.service]
         self._kernel.agenda.drop("lease", link.worker_id)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from arriero.core import names
-from arriero.core.kernel import Change, Kernel
+from arriero.core.kernel import REFUSED, Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.making import context_for, grant_of
 from arriero.core.records import ItemRecord, TaskRecord
-from arriero.types.errors import ArrieroError
+from arriero.core.returns import IN_DOUBT
 from arriero.types.link import Grant, Granted
 from arriero.types.tasks import TaskStatus
 
 #: An input of more characters is left to a claim, whose answer has room for it.
 LARGEST = 64 * 1024
-#: Seconds after which an item goes back whose commit was left by who waited for it: by then it is done or not done.
-LEFT = 1.0
 
 
 class Offers:
@@ -69,10 +67,10 @@ class Offers:
             self._links.returns.soon(grant.item_id, grant.token)
 
     def _take_back(self, link: Link, grant: Grant, error: BaseException) -> None:
-        """The commit failed, or is nobody's any more and may be done nevertheless."""
+        """The commit failed, and may be done nevertheless."""
         link.free += 1
-        if not isinstance(error, ArrieroError):
-            self._links.returns.soon(grant.item_id, grant.token, LEFT)
+        if not isinstance(error, REFUSED):
+            self._links.returns.soon(grant.item_id, grant.token, IN_DOUBT)
 
 
 def _is_light(task: TaskRecord, item: ItemRecord) -> bool:

@@ -9,9 +9,11 @@ from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import ItemRecord, Loaded
 from arriero.core.tasks import TRIES
-from arriero.types.errors import ErrorInfo, StateConflict
+from arriero.types.errors import ErrorInfo, LogEnded, StateConflict
 from arriero.types.tasks import TaskStatus
 
+#: Seconds after which an item goes back of whose claim nobody knows whether it took effect: by then it has or has not.
+IN_DOUBT = 1.0
 UNREAD = "it was granted, and the worker was not there any more"
 
 
@@ -59,6 +61,8 @@ class Returns:
                     return await self._return(item, lost=lost, why=why)
                 except StateConflict:
                     continue
+                except LogEnded:
+                    return None  # its task has ended
         raise StateConflict(f"item {seen.id!r} could not be queued again for all the changes to it")
 
     async def _return(self, item: Loaded[ItemRecord], *, lost: bool, why: str) -> None:

@@ -334,7 +334,14 @@ class Worker:
 
     async def _give_back(self, grants: list[Grant]) -> None:
         """There is no slot for these. Asking for all that are free then tells the control plane how many they are."""
-        await self._link.release({grant.item_id: grant.token for grant in grants})
+        tokens = {grant.item_id: grant.token for grant in grants}
+        while True:
+            try:
+                await self._link.release(tokens)
+                break
+            except (Unavailable, StateConflict) as error:
+                logger.info("items that go back wait: %s", error)
+                await asyncio.sleep(REPORT_PAUSE)  # the store is down and does not say when it is back
         await self._claim()
 
     def _stop(self, stop: Stop) -> None:
@@ -414,6 +421,8 @@ class Worker:
         """What is in work is cancelled; a handler that does not heed that is left behind."""
         self._running = False
         await self._unsubscribe()
+        for run in self._runs.values():
+            run.emitter.drop()
         tasks = set(self._tasks)
         for task in tasks:
             task.cancel()

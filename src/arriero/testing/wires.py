@@ -39,7 +39,7 @@ class Pipe:
         self._arrived: deque[bytes | None] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._last = 0.0
-        self._is_cut = False
+        self._is_cut = self._stands = False
 
     def send(self, data: bytes | None) -> None:
         """Send a message, or the end."""
@@ -55,12 +55,17 @@ class Pipe:
 
     async def read(self) -> bytes | None:
         """The next message; None at the end."""
-        while not self._arrived:
+        while self._stands or not self._arrived:
             if self._is_cut:
                 return None
             self._reader = self._loop.create_future()
             await self._reader
         return self._arrived.popleft()
+
+    def stand(self, still: bool) -> None:
+        """Whether what arrives is kept from the reader for now."""
+        self._stands = still
+        self._wake()
 
     def cut(self) -> None:
         """Nothing arrives any more, and the reader is told."""
@@ -84,6 +89,11 @@ class Wire:
     def __init__(self, delay: Delay) -> None:
         self.up, self.down = Pipe(delay), Pipe(delay)
         self.worker, self.core = WorkerEnd(self), CoreEnd(self)
+
+    def stand(self, still: bool) -> None:
+        """Whether nothing is read on either end for now, though the connection is open."""
+        self.up.stand(still)
+        self.down.stand(still)
 
     def cut(self) -> None:
         """Drop the connection with all that is under way."""
@@ -171,6 +181,7 @@ class WiredLink(WebSocketLink):
         self._wire: Wire | None = None
         self._mended = asyncio.Event()
         self._mended.set()
+        self._stands = False
         self._renewing: asyncio.Task[None] | None = None
         self._every = 0.0
         self._worker_id = ""
@@ -193,23 +204,30 @@ class WiredLink(WebSocketLink):
         if self._wire is not None:
             self._wire.cut()
 
+    def stand(self) -> None:
+        """Nothing comes through and no lease is renewed until it is mended, though the connection stays."""
+        self._stands = True
+        if self._wire is not None:
+            self._wire.stand(still=True)
+
     def cut(self) -> None:
         """Lose the connection until it is mended."""
         self._mended.clear()
         self.drop()
 
     def mend(self) -> None:
-        """It may come back."""
+        """It may come back, or goes on."""
         self._mended.set()
+        self._stands = False
+        if self._wire is not None:
+            self._wire.stand(still=False)
 
     async def aclose(self) -> None:
         if self._renewing is not None:
             self._renewing.cancel()
-        if self._mended.is_set():
-            await super().aclose()
-        elif self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        if not self._mended.is_set():
+            self._opened.clear()  # nobody hears a goodbye
+        await super().aclose()
 
     async def _connected(self, session: aiohttp.ClientSession) -> None:
         await self._mended.wait()
@@ -223,7 +241,7 @@ class WiredLink(WebSocketLink):
         while True:
             await asyncio.sleep(self._every or 1.0)
             core = self._network.core
-            if core is None or not core.started or not self._mended.is_set():
+            if core is None or not core.started or self._stands or not self._mended.is_set():
                 continue
             try:
                 core.links.renew(self._worker_id)

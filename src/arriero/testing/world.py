@@ -42,20 +42,26 @@ class Hand:
 
     async def start(self) -> None:
         """Begin; returns when it is connected."""
-        self.link = WiredLink(self._world.network)
-        worker = Worker(self._options, self._make(), self.link, self._world.queue)
-        self._task = asyncio.get_running_loop().create_task(worker.run(), name=f"worker of {self.service}")
+        worker = self.begin()
+        assert self._task is not None  # it was just begun
         ready = asyncio.ensure_future(worker.ready.wait())
         await asyncio.wait({ready, self._task}, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._task.done():
             self._task.result()
 
-    def begin(self) -> None:
+    def begin(self) -> Worker:
         """Begin, without waiting for the connection."""
         self.link = WiredLink(self._world.network)
         worker = Worker(self._options, self._make(), self.link, self._world.queue)
         self._task = asyncio.get_running_loop().create_task(worker.run(), name=f"worker of {self.service}")
+        return worker
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What it ended with, if it ended by itself."""
+        task = self._task
+        return task.exception() if task is not None and task.done() and not task.cancelled() else None
 
     async def kill(self) -> None:
         """End it as a power cut would: nothing that it holds is given back, and nothing more is sent."""

@@ -6,8 +6,21 @@ import os
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 _KEYS = uuid.UUID("6f1d7a52-6f0c-4d0b-9a3e-2f4f5f6b7c11")
+
+
+class Source(Protocol):
+    """What ids are made of."""
+
+    def milliseconds(self) -> int:
+        """The time, since the epoch."""
+
+    def take(self, count: int) -> bytes:
+        """So many random bytes."""
 
 
 class _Entropy:
@@ -26,21 +39,36 @@ class _Entropy:
         self._used += count
         return self._page[self._used - count : self._used]
 
+    def milliseconds(self) -> int:
+        return time.time_ns() // 1_000_000
+
 
 _entropy = _Entropy()
 os.register_at_fork(after_in_child=_entropy.forget)
+_source: Source = _entropy
+
+
+@contextmanager
+def drawn_from(source: Source) -> Iterator[None]:
+    """Make the ids of the whole process from this source meanwhile: for simulations, which must not differ."""
+    global _source  # noqa: PLW0603  # one for all who make ids
+    before, _source = _source, source
+    try:
+        yield
+    finally:
+        _source = before
 
 
 def generate_id() -> str:
     """A new id: a UUID in its usual text form, unique, and sortable by the millisecond it was made in."""
-    digits = f"{time.time_ns() // 1_000_000:012x}{_entropy.take(10).hex()}"
+    digits = f"{_source.milliseconds():012x}{_source.take(10).hex()}"
     variant = "89ab"[int(digits[16], 16) & 3]
     return f"{digits[:8]}-{digits[8:12]}-7{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def generate_token() -> str:
     """A text of 128 random bits that nobody can guess."""
-    return urlsafe_b64encode(_entropy.take(16)).rstrip(b"=").decode()
+    return urlsafe_b64encode(_source.take(16)).rstrip(b"=").decode()
 
 
 def id_from(scope: str, key: str) -> str:

@@ -29,6 +29,7 @@ class GatedStore(MemoryStore):
         self.hasty = False
         self._gates: list[Gate] = []
         self._failing: list[Matches] = []
+        self._doubtful: list[Matches] = []
 
     def hold(self, matches: Matches) -> Gate:
         """Hold back the next commit that matches."""
@@ -39,6 +40,10 @@ class GatedStore(MemoryStore):
     def fail(self, matches: Matches) -> None:
         """Let the next commit that matches fail as if the disk were full."""
         self._failing.append(matches)
+
+    def doubt(self, matches: Matches) -> None:
+        """Let the next commit that matches take effect, and fail nevertheless."""
+        self._doubtful.append(matches)
 
     async def commit(self, ops: Sequence[Op], *, durable: bool = True) -> Committed:
         for gate in self._gates:
@@ -53,7 +58,12 @@ class GatedStore(MemoryStore):
                 raise StoreUnavailable("the disk is full")
         if not self.hasty:
             await asyncio.sleep(0)
-        return await super().commit(ops, durable=durable)
+        committed = await super().commit(ops, durable=durable)
+        for matches in self._doubtful:
+            if matches(ops):
+                self._doubtful.remove(matches)
+                raise StoreUnavailable("the disk took it, and did not say so")
+        return committed
 
 
 def touches(name: str) -> Matches:

@@ -261,7 +261,7 @@ async def test_a_grant_that_was_lost_with_its_connection_goes_to_others(house: L
 async def test_a_client_that_leaves_amid_the_commit_leaves_no_item_with_nobody(
     house: LateHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offers, "LEFT", 0.0)
+    monkeypatch.setattr(offers, "IN_DOUBT", 0.0)
     worker = await (await Taker(house, slots=1).connect()).idle()
     session = await house.core.sessions.create()
     house.store.late = asyncio.Event()

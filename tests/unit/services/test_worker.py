@@ -50,6 +50,7 @@ class HandLink:
         self.reports: asyncio.Queue[Asked] = asyncio.Queue()
         self.emits: asyncio.Queue[Asked] = asyncio.Queue()
         self.released: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+        self.refusal: ArrieroError | None = None
         self.stop: Callable[[Stop], None]
 
     async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
@@ -67,6 +68,9 @@ class HandLink:
 
     async def release(self, tokens: dict[str, str]) -> None:
         self.released.put_nowait(tokens)
+        refusal, self.refusal = self.refusal, None
+        if refusal is not None:
+            raise refusal
 
     def renew(self, worker_id: str) -> float:
         return 100.0
@@ -232,6 +236,23 @@ async def test_what_is_granted_to_a_worker_that_drains_is_given_back() -> None:
         late = grant("late")
         claim.give(late)
         assert await scene.link.released.get() == {"late": late.token}
+        done.set_result(1)
+        (await scene.link.reports.get()).give()
+        await draining
+
+
+async def test_what_goes_back_does_so_when_the_store_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "REPORT_PAUSE", 0.0)
+    async with at_work(slots=2) as scene:
+        [done] = await scene.begin(grant("a"))
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        claim = await scene.link.claims.get()
+        draining = asyncio.ensure_future(scene.worker.drain(30))
+        late = grant("late")
+        scene.link.refusal = StoreUnavailable("the disk is full")
+        claim.give(late)
+        for _ in range(2):
+            assert await scene.link.released.get() == {"late": late.token}
         done.set_result(1)
         (await scene.link.reports.get()).give()
         await draining
