@@ -10,6 +10,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import person
+
 if TYPE_CHECKING:
     from parts import Part
 
@@ -55,7 +57,7 @@ def doubt(passage: dict[str, Any], evidence: float, folder: Path, **_: Any) -> N
 
 
 def said(yes: bool, *, by_itself: bool) -> None:
-    if by_itself or not sys.stdin.isatty():  # a terminal shows what is typed
+    if by_itself or not os.isatty(person.STDIN):  # a terminal shows what is typed
         print(f"{'yes' if yes else 'no'}{' (--yes)' if by_itself else ''}")
 
 

@@ -40,6 +40,8 @@ class NoAnswer(Exception):
 def main() -> int:
     arguments = parser().parse_args()
     began = perf_counter()
+    if sys.stdin is None:  # it was closed; this takes its number, so that nothing else gets it
+        os.open(os.devnull, os.O_RDONLY)
     sys.stdout.reconfigure(errors="replace", line_buffering=True)
     logging.getLogger("arriero").setLevel(logging.ERROR)  # that it waits for what it has just started is no news
     try:

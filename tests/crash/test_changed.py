@@ -69,6 +69,20 @@ async def test_a_run_waits_for_a_worker_with_its_steps_and_goes_on_when_it_comes
     assert [kind for kind in kinds if kind in ("lost", "parked", "woken")][:3] == ["lost", "parked", "woken"]
 
 
+async def test_an_answer_that_comes_before_the_worker_of_other_steps_waits_for_one_that_can_take_it(
+    client: AsyncLlamaDeployClient, parts: Parts
+) -> None:
+    session = await client.create_session()
+    task = await waits_for_its_version(parts, session)
+    await session.send_event("asking", task, Approval(yes=True))
+    async with worker(parts, "AskingOtherwise"):
+        await stopped(session, task)
+        assert (await session.status(task)).status is TaskStatus.WAITING
+    async with worker(parts, "Asking"):
+        assert json.loads(await result_of(session, task)) is True
+    assert [word for word, _ in parts.done_outside()] == ["ask", "answered"]
+
+
 async def test_a_run_that_is_restarted_begins_anew_on_the_version_of_today(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

@@ -47,6 +47,16 @@ def test_in_doubt_the_person_decides(
     assert_all_ended(done.stdout)
 
 
+def test_an_input_that_was_closed_means_no(tmp_path: Path) -> None:
+    command = ["sh", "-c", '"$@" <&-', "sh", *COMMAND, "--folder", harbour(tmp_path), DOUBTFUL]
+    done = subprocess.run(
+        command, cwd=ROOT, env=surroundings(), capture_output=True, text=True, timeout=55, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "Is it an answer? [y/N] no\n" in done.stdout
+    assert_all_ended(done.stdout)
+
+
 SAYS_YES = "import asyncio, person; person.PATIENCE = float({}); print(asyncio.run(person.says_yes()))"
 
 

@@ -13,6 +13,7 @@ from arriero.cli.worker import control_plane_at
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from arriero.client import AsyncLlamaDeployClient
 
@@ -61,6 +62,15 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+
+
+def print_table(table: Table) -> None:
+    """The table, without the blanks that fill up its lines."""
+    out = console()
+    with out.capture() as capture:
+        out.print(table)
+    for line in capture.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def plain(text: str) -> str:

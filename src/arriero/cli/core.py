@@ -11,7 +11,7 @@ from arriero.cli.running import run
 LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
 
-@click.command()
+@click.command(short_help="Run a control plane and its message queue.")
 @click.option("--host", help="Address to listen on; beyond loopback only with tokens. [CONTROL_PLANE_HOST, 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the control plane. [CONTROL_PLANE_PORT, 8000]")
 @click.option(

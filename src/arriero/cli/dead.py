@@ -6,7 +6,7 @@ from datetime import datetime
 
 import click
 
-from arriero.cli.asking import ask, console, of_control_plane, or_json, plain, print_json
+from arriero.cli.asking import ask, of_control_plane, or_json, plain, print_json, print_table
 
 
 @click.group()
@@ -24,6 +24,9 @@ def list_dead(service: str | None, url: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    if not found:
+        click.echo("No task waits to be dealt with.", err=True)
+        return
     from rich.table import Table
     from rich.text import Text
 
@@ -35,7 +38,7 @@ def list_dead(service: str | None, url: str | None, *, as_json: bool) -> None:
         ended = datetime.fromtimestamp(task.finished_at).strftime("%Y-%m-%d %H:%M:%S")  # noqa: DTZ006  # one's own time
         numbers = (str(task.attempts), str(task.losses))
         table.add_row(ended, task.task_id, Text(plain(task.service)), task.status.value, *numbers, Text(plain(error)))
-    console().print(table)
+    print_table(table)
 
 
 @dead.command()
@@ -54,7 +57,7 @@ def show(task: str, url: str | None, *, as_json: bool) -> None:
         click.echo(plain(f"{name}: {value}"))
 
 
-@dead.command()
+@dead.command(short_help="Begin a task with the same input.")
 @click.argument("task")
 @of_control_plane
 def replay(task: str, url: str | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from arriero.cli.asking import ask, console, of_control_plane, or_json, plain, print_json
+from arriero.cli.asking import ask, console, of_control_plane, or_json, plain, print_json, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,7 +52,7 @@ def history(task: str, session: str | None, url: str | None, *, data: bool, as_j
     out = console()
     for line in _head(found):
         out.print(line, markup=False, soft_wrap=True)
-    out.print(_table(found))
+    print_table(_table(found))
 
 
 def _head(found: TaskHistory) -> list[str]:

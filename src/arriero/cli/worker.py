@@ -20,7 +20,7 @@ from arriero.cli.running import run
 SHOWN = 20
 
 
-@click.command()
+@click.command(short_help="Serve a workflow or a function.")
 @click.argument("target", metavar="MODULE:OBJECT")
 @click.option("--service", help="Name of the service. [WORKFLOW_SERVICE_SERVICE_NAME, or the object's own]")
 @click.option("--control-plane", "url", help="Address of the control plane. [CONTROL_PLANE_HOST and _PORT]")

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from arriero.client import requests
 from arriero.client.answers import Ended
 from arriero.client.trouble import FIRST_PAUSE, LONGEST_PAUSE
-from arriero.types.errors import ControlPlaneUnavailable, WaitTimeout
+from arriero.types.errors import ControlPlaneUnavailable, InvalidInput, WaitTimeout
 from arriero.types.jsonvalue import encode_json
 
 logger = logging.getLogger("arriero.client")
@@ -33,7 +33,12 @@ def call_of(
     deadline: float | None = None,
     idempotency_key: str | None = None,
 ) -> requests.Submission:
-    """The task that runs a service with these arguments; ``NotJSON`` when they are none."""
+    """The task that runs a service with these arguments. Errors: ``NotJSON``; ``InvalidInput`` for no mapping."""
+    if not isinstance(arguments, Mapping):
+        raise InvalidInput(
+            f"the arguments of service {service!r} are a mapping from their names, not of type "
+            f"{type(arguments).__name__}"
+        )
     return requests.Submission(
         input=encode_json(dict(arguments), f"the input for service {service!r}").decode(),
         task_id=requests.new_task_id(session_id, idempotency_key),

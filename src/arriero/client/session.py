@@ -67,7 +67,11 @@ class Session:
         """
         caller = self.caller if isinstance(timeout, EllipsisType) else self.caller.within(timeout)
         task = runs.call_of(
-            self.session_id, service_name, arguments or {}, deadline=deadline, idempotency_key=idempotency_key
+            self.session_id,
+            service_name,
+            {} if arguments is None else arguments,
+            deadline=deadline,
+            idempotency_key=idempotency_key,
         )
         return await caller.converse(runs.call(task, caller.timeout, caller.longest_wait))
 

@@ -85,7 +85,7 @@ class Journals:
         for _ in range(TRIES):
             item = await self._holds.mine(wait.item_id, wait.token)
             status = TaskStatus.RUNNING if wait.over else TaskStatus.WAITING
-            if item.record.inbox > wait.seen or not item.record.claimed:
+            if not item.record.claimed or (item.record.inbox > wait.seen and not _misfits(item.record, wait)):
                 return False
             if item.record.status is status and not wait.leave:
                 return False
@@ -109,7 +109,7 @@ class Journals:
         change.delete(names.held(record.worker_id), record.id)
         note_end(self._kernel, change, record, "parked", reason=wait.reason or ", ".join(wait.events))
         record.worker_id, record.token, record.parked = "", "", True
-        if record.shape and wait.reason.startswith(WorkflowChanged.code):
+        if _misfits(record, wait):
             record.misfit = True
             change.put(names.misfits(record.service), names.misfit(record.shape, record.id), None)
         if wait.wake_after is not None:
@@ -133,3 +133,8 @@ class Journals:
         unpark(self._kernel, change, item.record, "its time had come")
         change.put(names.ITEMS, item_id, item.record, expect=item.version)
         await self._kernel.apply(change)
+
+
+def _misfits(record: ItemRecord, wait: Wait) -> bool:
+    """Whether it is left by a worker of other steps, to whom no event helps."""
+    return wait.leave and bool(record.shape) and wait.reason.startswith(WorkflowChanged.code)

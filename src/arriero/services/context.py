@@ -155,7 +155,7 @@ class ItemContext:
 
     async def leave(self, events: Sequence[str], *, wake_after: float | None = None, reason: str = "") -> None:
         run, grant = self._run, self.grant
-        if run.stopped or run.arrived or run.calls:
+        if run.stopped or run.calls or (run.arrived and not reason):  # an event is nothing to who cannot go on
             return
         frame = Wait(
             request=0,

@@ -131,7 +131,7 @@ def _checked(pairs: Iterable[tuple[str, str]], source: str) -> Iterator[tuple[Sc
         scope = _SCOPES.get(word.strip().lower())
         if scope is None:
             raise ConfigurationError(
-                f"{source}: entry {number} has no scope; write {', '.join(_SCOPES)} before a token"
+                f"{source}: entry {number} has no scope; write one of {', '.join(_SCOPES)} and a colon before a token"
             )
         yield scope, checked(token.strip(), f"{source}: token {number}")
     if not number:

@@ -7,7 +7,7 @@ import pytest
 from arriero.client import runs
 from arriero.client.answers import Ended
 from arriero.client.requests import Request, Submission
-from arriero.types.errors import ControlPlaneUnavailable, NotJSON, TaskFailed, WaitTimeout
+from arriero.types.errors import ControlPlaneUnavailable, InvalidInput, NotJSON, TaskFailed, WaitTimeout
 from arriero.types.tasks import TaskStatus
 
 TASK = Submission(input="{}", task_id="T", session_id="S", service_id="svc")
@@ -146,3 +146,9 @@ CYCLE.append(CYCLE)
 def test_arguments_that_are_not_json_are_refused(value: Any) -> None:
     with pytest.raises(NotJSON, match="service 'svc'"):
         runs.call_of("S", "svc", {"a": value})
+
+
+@pytest.mark.parametrize("arguments", ["text", ["a"], 3])
+def test_arguments_without_names_are_refused(arguments: Any) -> None:
+    with pytest.raises(InvalidInput, match="'svc' are a mapping"):
+        runs.call_of("S", "svc", arguments)

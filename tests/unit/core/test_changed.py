@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 
 from arriero.core import names
+from arriero.core.inbox import Sent
 from arriero.core.records import TaskRecord
 from arriero.types.errors import NotStopped
 from arriero.types.link import Granted
@@ -37,11 +39,11 @@ async def shown(house: House, task: TaskRecord) -> tuple[TaskStatus, Any]:
     return record.status, record.waits_for
 
 
-async def woken(house: House, task: TaskRecord) -> None:
+async def woken(house: House, task: TaskRecord, entries: int = 3) -> None:
     """Until the task may be claimed again: its log says lost, parked, woken."""
     async with aclosing(house.store.watch(names.item_log(task.id))) as heads:
         async for head in heads:
-            if head.seq == 3:
+            if head.seq == entries:
                 return
 
 
@@ -79,6 +81,21 @@ async def test_what_is_kept_for_a_worker_goes_to_its_next_claim_or_to_others_whe
     first.vanish()
     [grant] = await other.claim()
     assert (grant.item_id, grant.shape) == (task.id, "v1")
+
+
+async def test_an_event_that_came_for_it_does_not_hold_it_with_a_worker_of_other_steps(house: House) -> None:
+    other, task = await stopped(house)
+    await house.worker(shape="v2", accepts={"Answer": False})
+    event = Sent("work", "Answer", msgspec.Raw(b"{}"), "Answer", None)
+    await house.core.inbox.send(task.session_id, task.id, event)
+    [grant] = await other.claim()
+    assert [arrival.seq for arrival in grant.inbox] == [1]
+    assert await other.wait(grant, leave=True, reason=REASON, seen=0)
+    assert await shown(house, task) == (TaskStatus.WAITING, [{"events": [REASON]}])
+    first = await house.worker(shape="v1")
+    await woken(house, task, 5)  # once by the event, and once more by the worker
+    [grant] = await first.claim()
+    assert [arrival.seq for arrival in grant.inbox] == [1]
 
 
 async def test_resume_lets_any_worker_take_it(house: House) -> None:
