@@ -1,10 +1,14 @@
 """Workers that are killed while a workflow waits for its child, or has had an answer."""
 
+import asyncio
+
 import pytest
 from workflows.events import HumanResponseEvent
 
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient
+from arriero.types.errors import TaskDead
 from tests.crash.parts import Parts, result_of
+from tests.crash.test_workers import start_again_and_again
 from tests.harness import Core
 
 
@@ -70,3 +74,16 @@ async def test_an_answer_reaches_the_run_that_follows_a_killed_worker(
     assert [word for word, _ in parts.done_outside()] == ["answered", "answered"]
     told = [entry.type async for entry in session.follow(task) if entry.kind == "event"]
     assert "UnhandledEvent" not in told
+
+
+async def test_a_parent_that_kills_every_worker_behind_its_child_is_dead(
+    client: AsyncLlamaDeployClient, parts: Parts
+) -> None:
+    session = await client.create_session()
+    async with parts.worker(), parts.worker("Doomed", service="doomed") as worker:
+        living = asyncio.ensure_future(start_again_and_again(worker))
+        with pytest.raises(TaskDead, match="5 workers of service 'doomed' were lost"):
+            await session.run("doomed")
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
+    assert [word for word, _ in parts.done_outside()] == ["doomed"] * 5

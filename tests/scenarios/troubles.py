@@ -93,6 +93,16 @@ class Delegating(Workflow):
         return StopEvent(result=await work.run(**ev.to_dict()))
 
 
+class Doomed(Workflow):
+    """Has another service do something, and then takes its process along."""
+
+    @step
+    async def delegate(self, ev: StartEvent, work: Workflow) -> StopEvent:
+        await work.run(deed="fine")
+        effect("doomed")
+        os._exit(13)
+
+
 class Asking(Workflow):
     """Asks, and stands at a gate once it has its answer."""
 

@@ -62,9 +62,10 @@ class Journals:
             record.asked += sum(event.asks for event in frame.events[-len(entries) :])
         if frame.base:
             record.base = frame.number
-        if frame.base or self._needs_note(record):
+        if frame.base or self._needs_note(record, frame):
             record.journaled, record.shape = True, frame.shape
-            record.asked_for_good, record.losses = record.asked, 0
+            record.asked_for_good = record.asked
+            record.losses = 0 if frame.durable else record.losses
             change.put(names.ITEMS, record.id, record, expect=item.version)
         else:
             change.expect(names.ITEMS, record.id, item.version)
@@ -75,9 +76,10 @@ class Journals:
                 link.numbers[record.id] = frame.events[-1].number + 1
 
     @staticmethod
-    def _needs_note(record: ItemRecord) -> bool:
-        """Most entries change nothing of the item itself."""
-        return not record.journaled or record.losses > 0 or record.asked != record.asked_for_good
+    def _needs_note(record: ItemRecord, frame: Journal) -> bool:
+        """Most entries change nothing of the item itself. One that is not durable tells of no step that has ended."""
+        has_come_on = record.losses > 0 and frame.durable
+        return not record.journaled or has_come_on or record.asked != record.asked_for_good
 
     async def wait(self, link: Link, wait: Wait) -> bool:
         """The item waits for an event, unless one came that its worker has not seen; gives whether it was left."""

@@ -160,7 +160,8 @@ class Journal(msgspec.Struct, kw_only=True, omit_defaults=True, tag="journal"):
 
     ``entry`` is the item's ``number``-th, a JSON value that only its handler reads; ``shape`` says by which version
     of the handler it was written. ``events`` is what its stream has besides, in the same commit. One that is not
-    ``durable`` goes to the disk with what follows from it. A ``base`` says all, so that those before it are not read.
+    ``durable`` goes to the disk with what follows from it, and tells of no step that has ended. A ``base`` says all, so
+    that those before it are not read.
     """
 
     request: int

@@ -83,7 +83,7 @@ class Hand:
         return await self.core.journals.wait(self.link, frame)
 
     async def record(
-        self, grant: Grant, number: int, value: Any, *events: Event, shape: str = "s", base: bool = False
+        self, grant: Grant, number: int, value: Any, *events: Event, shape: str = "s", **more: bool
     ) -> None:
         frame = Journal(
             request=0,
@@ -93,7 +93,7 @@ class Hand:
             entry=msgspec.Raw(msgspec.json.encode(value)),
             shape=shape,
             events=list(events),
-            base=base,
+            **more,
         )
         await self.core.journals.write(self.link, frame)
 

@@ -90,6 +90,16 @@ async def test_losses_count_anew_once_the_journal_has_grown(make_house: MakeHous
     assert (await house.ended(task)).status is TaskStatus.COMPLETED
 
 
+async def test_losses_go_on_counting_while_no_step_has_ended(make_house: MakeHouse) -> None:
+    house = await make_house(max_losses=3)
+    worker, task, grant = await begun(house)
+    for number in range(3):
+        await worker.record(grant, number, "about to call", durable=False)
+        worker = await lost(house, worker)
+        [grant] = await worker.claim() or [grant]
+    assert (await house.ended(task)).status is TaskStatus.DEAD
+
+
 async def test_an_item_that_is_left_is_claimed_again_when_an_event_comes(house: House) -> None:
     worker, task, grant = await begun(house)
     await worker.record(grant, 0, "asked", ask(0))
