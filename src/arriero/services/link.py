@@ -191,7 +191,8 @@ class WebSocketLink:
                     pause, warned = FIRST_PAUSE, False
                 except (aiohttp.ClientError, OSError, TimeoutError, ControlPlaneUnavailable) as error:
                     if not warned and pause >= LONGEST_PAUSE:
-                        logger.warning("waiting for the control plane at %s: %s", self.url, error)
+                        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+                        logger.warning("waiting for the control plane at %s: %s", self.url, cause)
                         warned = True
                 except (ProtocolError, Refused) as error:
                     if not self._welcomed:

@@ -234,7 +234,7 @@ class Worker:
     async def _handle(self, run: Run) -> Handled:
         grant = run.grant
         fenced = Stop(item_id=grant.item_id, token=grant.token, reason="fenced")
-        left = Stop(item_id=grant.item_id, token=grant.token, reason="waits for an event")
+        left = Stop(item_id=grant.item_id, token=grant.token, reason="left until it can go on")
         context = ItemContext(
             run,
             self._link,
