@@ -54,7 +54,7 @@ async def _until_signalled(part: Callable[[], Coroutine[Any, Any, None]]) -> Non
         for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         asked = True
-        logger.info("%s: draining", signal.Signals(number).name)
+        logger.info("%s: draining; a second one ends it at once", signal.Signals(number).name)
         loop.call_soon_threadsafe(task.cancel)
 
     # Not the loop's own handlers: those wait for a handler that blocks the loop.
