@@ -1,6 +1,7 @@
 # make quickstart   sets everything up and does a real job
 # make test         every gate and every test
 # make check        the gates and the unit tests, in under a minute
+# make crash        10,000 simulated histories, then the long run of docs/explanation/reliability.md
 # make bench        the figures of docs/benchmarks.md
 
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: quickstart test check bench gates
+.PHONY: quickstart test check crash bench gates
 .DELETE_ON_ERROR:
 
 quickstart: .venv/.run
@@ -20,6 +21,10 @@ test: gates
 
 check: gates
 	$(BIN)/python -m pytest tests/unit
+
+crash: .venv/.dev
+	SIMULATED=10000 $(BIN)/python -m pytest tests/simulation
+	$(BIN)/python -m tests.crash.long --write $(ARGS)
 
 bench: .venv/.bench
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 
 from arriero.core import names
 from arriero.core.itemlog import note
 from arriero.core.kernel import Change, Kernel
-from arriero.core.records import ItemRecord
+from arriero.core.records import NULL, ItemRecord
+from arriero.state_stores.base import Entry
 from arriero.types.tasks import TaskStatus
+
+logger = logging.getLogger("arriero.core")
 
 PAGE = 1000
 
@@ -40,6 +45,16 @@ async def entries_of(kernel: Kernel, item: ItemRecord) -> list[msgspec.Raw]:
     found: list[msgspec.Raw] = []
     after = item.base
     while page := await kernel.store.read_log(names.journal_log(item.id), after, PAGE):
-        found += [msgspec.Raw(entry.value) for entry in page]
+        found += [_readable(item, entry) for entry in page]
         after = page[-1].seq
     return found
+
+
+def _readable(item: ItemRecord, entry: Entry) -> msgspec.Raw:
+    """The entry as it is sent. A damaged one is sent as nothing: its run fails over it, and no frame breaks."""
+    try:
+        msgspec.json.decode(entry.value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        logger.error("entry %d in the journal of item %s cannot be read: %s", entry.seq, item.id, error)  # noqa: TRY400  # what it says is all there is
+        return NULL
+    return msgspec.Raw(entry.value)

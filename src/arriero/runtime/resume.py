@@ -51,7 +51,7 @@ def read_past(workflow: Workflow, codec: TickCodec, journal: Sequence[msgspec.Ra
 def _entry(raw: msgspec.Raw) -> dict[str, Any]:
     try:
         return msgspec.json.decode(raw, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreDamaged(f"an entry of the journal cannot be read: {error}") from error
 
 

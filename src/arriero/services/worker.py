@@ -201,6 +201,8 @@ class Worker:
         fenced = Stop(item_id=item_id, token=token, reason="fenced")
         largest = self._welcome.max_event if self._welcome else LARGEST_EVENT
         run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced), largest), self._slots)
+        if self._welcome is not None:
+            run.lease = self._welcome.lease
         self._runs[item_id] = run
         self._held[item_id] = token
         run.task = self._start(self._work(run))

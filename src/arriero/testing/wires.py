@@ -36,6 +36,7 @@ class Pipe:
     def __init__(self, delay: Delay) -> None:
         self._delay = delay
         self._loop = asyncio.get_running_loop()
+        self._under_way: deque[bytes | None] = deque()
         self._arrived: deque[bytes | None] = deque()
         self._reader: asyncio.Future[None] | None = None
         self._last = 0.0
@@ -46,12 +47,12 @@ class Pipe:
         if self._is_cut:
             return
         delay = self._delay()
-        at = max(self._last, self._loop.time() + delay)
-        self._last = at
-        if at <= self._loop.time():
+        if not delay and not self._under_way:
             self._arrive(data)
-        else:
-            self._loop.call_at(at, self._arrive, data)
+            return
+        self._last = max(self._last, self._loop.time() + delay)
+        self._under_way.append(data)
+        self._loop.call_at(self._last, self._next_arrives)
 
     async def read(self) -> bytes | None:
         """The next message; None at the end."""
@@ -72,6 +73,9 @@ class Pipe:
         self._is_cut = True
         self._arrived.clear()
         self._wake()
+
+    def _next_arrives(self) -> None:
+        self._arrive(self._under_way.popleft())
 
     def _arrive(self, data: bytes | None) -> None:
         if not self._is_cut:
