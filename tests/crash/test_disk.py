@@ -41,10 +41,24 @@ async def test_a_full_disk_refuses_tasks_with_503_and_takes_them_when_there_is_r
             with pytest.raises(StoreUnavailable):
                 await (await hasty.get_session(session.session_id)).run("work", deed="fine")
         assert len(await session.get_tasks()) == 1
+        ready = await ask(core.port, request("GET", "/ready"))
+        assert (ready.status, list(ready.body["problems"])) == (503, ["store"]), ready
         patient = asyncio.ensure_future(session.run("work", deed="fine"))
         make_room(core)
         assert await patient == "fine"
         assert len(await session.get_tasks()) == 2
+        assert (await ask(core.port, request("GET", "/ready"))).status == 200
+
+
+async def test_a_core_that_nobody_writes_to_says_when_its_disk_has_room_again(
+    core: Core, client: AsyncLlamaDeployClient
+) -> None:
+    fill(core)
+    while (await ask(core.port, request("POST", "/sessions/create"))).status == 200:
+        pass  # there was some room left
+    assert (await ask(core.port, request("GET", "/ready"))).status == 503
+    make_room(core)
+    assert (await ask(core.port, request("GET", "/ready"))).status == 200
 
 
 async def test_what_runs_while_the_disk_is_full_is_reported_when_there_is_room(

@@ -20,7 +20,7 @@ from arriero.core.holds import Holds
 from arriero.core.inbox import Inbox
 from arriero.core.items import Items, item_ids
 from arriero.core.journal import Journals
-from arriero.core.kernel import Kernel
+from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Links
 from arriero.core.listing import Listing
 from arriero.core.messages import Messages
@@ -41,6 +41,9 @@ from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
+
+#: How many bytes there must be room for after a commit that failed: more than an ordinary task takes.
+PROBE = 65_536
 
 
 class Core:
@@ -152,11 +155,19 @@ class Core:
             problems["core"] = "starting or stopping"
         try:
             await self.kernel.store.get(names.SERVICES, "ready")
+            if self.kernel.unwritten:
+                await self._try_to_write()
         except ArrieroError as error:
             problems["store"] = str(error)
         if not self.rings.healthy:
             problems["message_queue"] = "does not take messages"
         return problems
+
+    async def _try_to_write(self) -> None:
+        """Nobody may send anything to a core that is not ready, so it finds out by itself."""
+        change = Change()
+        change.put(names.PROBES, "ready", " " * PROBE)
+        await self.kernel.apply(change)
 
     async def __aenter__(self) -> Self:
         return await self.start()

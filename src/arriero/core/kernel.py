@@ -21,7 +21,7 @@ from arriero.core.values import Values
 from arriero.message_queues.base import MessageQueue, PublishCallback
 from arriero.orchestrators.base import BaseOrchestrator
 from arriero.state_stores.base import Append, Committed, Delete, Drop, Expect, Op, Put, StateStore
-from arriero.types.errors import InvalidInput, LogEnded, StateConflict, StoreDamaged
+from arriero.types.errors import InvalidInput, LogEnded, StateConflict, StoreDamaged, StoreUnavailable
 from arriero.types.messages import QueueMessage
 from arriero.types.settings import ControlPlaneConfig
 
@@ -119,6 +119,8 @@ class Kernel:
         self.backlog = Backlog(store, clock)
         self.values = Values(store, config.large_value)
         self._tick = 0.0
+        #: Whether the newest commit failed, so that it is to be tried whether the store can be written again.
+        self.unwritten = False
         self.on_order: Callable[[Change, records.TaskRecord, records.ItemRecord], Awaitable[None]] = _no_order
         self.on_ready: Callable[[str, str], None] = _nobody
         self.on_claim: Callable[[str], None] = _nobody
@@ -154,7 +156,9 @@ class Kernel:
                 undo(error)
             if not isinstance(error, REFUSED):
                 self.on_doubt()
+            self.unwritten = self.unwritten or isinstance(error, StoreUnavailable)
             raise
+        self.unwritten = False
         self.backlog.add(change.queued)
         for service, key in change.gone:
             self.ready.drop(service, key)

@@ -22,6 +22,8 @@ VALUES = "values"
 DEAD = "dead"
 #: Items that have ended and whose children are still to be ended.
 SWEEPS = "sweeps"
+#: What is written only to see whether anything can be.
+PROBES = "probes"
 
 
 def tasks_of(session_id: str) -> str:
