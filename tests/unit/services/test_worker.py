@@ -11,6 +11,7 @@ import pytest
 from arriero.message_queues import MemoryMessageQueue
 from arriero.services import worker as worker_module
 from arriero.services.worker import Worker, WorkerOptions
+from arriero.testing import VirtualTime
 from arriero.types.errors import (
     ArrieroError,
     Fenced,
@@ -22,7 +23,7 @@ from arriero.types.errors import (
 )
 from arriero.types.handling import Handled, HandlerContext
 from arriero.types.ids import generate_token
-from arriero.types.link import Event, Grant, Granted, Hello, OnOpen, Push, Report, Stop, Welcome
+from arriero.types.link import Event, Grant, Granted, Hello, Journal, OnOpen, Push, Report, Stop, Welcome
 from arriero.types.messages import QueueMessage
 
 RING = QueueMessage(type="work")
@@ -51,6 +52,8 @@ class HandLink:
         self.emits: asyncio.Queue[Asked] = asyncio.Queue()
         self.released: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self.refusal: ArrieroError | None = None
+        self.journals: list[Journal] = []
+        self.slow: list[float] = []
         self.stop: Callable[[Stop], None]
 
     async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
@@ -65,6 +68,10 @@ class HandLink:
 
     async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
         await self._ask(self.emits, events)
+
+    async def journal(self, journal: Journal) -> None:
+        self.journals.append(journal)
+        await asyncio.sleep(self.slow.pop(0) if self.slow else 0)
 
     async def release(self, tokens: dict[str, str]) -> None:
         self.released.put_nowait(tokens)
@@ -426,3 +433,20 @@ async def test_whatever_a_handler_raises_is_reported_in_a_form_that_can_be_sent(
     assert len(msgspec.json.encode(report.what)) < 20_000
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_answer_that_took_longer_than_a_lease_may_is_asked_for_again() -> None:
+    time = VirtualTime()
+    time.install(asyncio.get_running_loop())
+    try:
+        async with at_work() as scene:
+            (await scene.link.claims.get()).give(grant("a"))
+            context, done = await scene.begun()
+            await context.record({"step": 1})
+            scene.link.slow = [60.0, 1.0]
+            await context.record({"step": 2})
+            assert [journal.number for journal in scene.link.journals] == [0, 1, 1]
+            done.set_result(1)
+            (await scene.link.reports.get()).give()
+    finally:
+        time.remove()
