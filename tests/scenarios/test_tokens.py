@@ -121,6 +121,7 @@ async def test_links_and_queue_connections_open_for_those_who_deploy(
         assert refused.value.status == status
         async with http.ws_connect(url, headers=bearer(DEPLOY)) as socket:
             assert not socket.closed
+    assert " ERROR " not in guarded.log
 
 
 # Scopes

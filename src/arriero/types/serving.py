@@ -340,4 +340,10 @@ def _uvicorn_server(
         "timeout_graceful_shutdown": DRAIN,
         "ws_per_message_deflate": False,
     }
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return Server(uvicorn.Config(app, **{**defaults, **options}))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Uvicorn calls it an error when a WebSocket is refused with an answer that says why."""
+    return record.msg != "ASGI callable returned without completing handshake."
