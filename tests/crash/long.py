@@ -42,6 +42,8 @@ SERVICES = {"add": "add", "chain": "Chain", "nest": "Nest", "ask": "Ask"}
 WORKERS = ("add", "add", "chain", "chain", "nest", "ask")
 AT_ONCE = 48
 SESSIONS = 200
+#: How many tasks may be submitted before their share of kills is done.
+AHEAD = 100
 #: Seconds that all may take to end once nothing is killed any more.
 PATIENCE = 120.0
 
@@ -82,7 +84,7 @@ class LongRun:
         self.effects = folder / "effects"
         self.effects.touch()
         self.told: list[Told] = []
-        self.done = 0
+        self.done = self.killed = 0
         self.counts: collections.Counter[str] = collections.Counter()
         self.slowest = 0.0
         self._progress = asyncio.Condition()
@@ -113,6 +115,9 @@ class LongRun:
 
     async def _clerk(self, sessions: list[AsyncSessionClient], numbers: Any) -> None:
         for number in numbers:
+            async with self._progress:  # the load does not run ahead of the kills
+                due = (number - AHEAD) * self.kills // self.tasks
+                await self._progress.wait_for(lambda due=due: self.killed >= due)  # type: ignore[misc]  # bound now
             service = self.chance.choices(list(SERVICES), (50, 30, 12, 8))[0]
             follow = service == "ask" or self.chance.random() < 0.15
             told = Told(generate_id(), self.chance.choice(sessions), service, number, follow)
@@ -169,6 +174,9 @@ class LongRun:
                 await self._progress.wait_for(lambda due=due: self.done >= due)  # type: ignore[misc]  # bound now
             await asyncio.sleep(self.chance.random() * 0.3)
             await self._one(core, workers)
+            async with self._progress:
+                self.killed += 1
+                self._progress.notify_all()
         for part in (core, *workers):
             if not part.running:
                 part.start()
