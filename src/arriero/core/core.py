@@ -25,7 +25,7 @@ from arriero.core.links import Links
 from arriero.core.listing import Listing
 from arriero.core.messages import Messages
 from arriero.core.offers import Offers
-from arriero.core.outlook import WORKER
+from arriero.core.outlook import WORKER, open_children
 from arriero.core.records import TaskRecord
 from arriero.core.retention import Retention
 from arriero.core.rings import Outbox, Rings
@@ -41,6 +41,9 @@ from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
+
+#: How many items of a task are looked at for one that has no worker.
+LOOKED_AT = 50
 
 #: How many bytes there must be room for after a commit that failed: more than an ordinary task takes.
 PROBE = 65_536
@@ -137,15 +140,17 @@ class Core:
         return task
 
     async def _unserved(self, task: TaskRecord) -> str | None:
-        """The service that a task needs and no worker of which is connected."""
-        if self.kernel.store.shared:
+        """The service that a task needs, itself or for a child, and no worker of which is connected."""
+        if self.kernel.store.shared or task.ended:
             return None  # workers may be connected to another process
-        for item_id in [] if task.ended else reversed(item_ids(task)):
-            item = await self.kernel.load(records.ITEM, names.ITEMS, item_id)
-            if item is not None and not item.record.ended:
-                service = item.record.service
-                idle = item.record.status is TaskStatus.QUEUED and not self.links.has_links(service)
-                return service if idle else None
+        left = item_ids(task)
+        for _ in range(LOOKED_AT):
+            item = await self.kernel.load(records.ITEM, names.ITEMS, left.pop()) if left else None
+            if item is None or item.record.ended:
+                continue
+            if item.record.status is TaskStatus.QUEUED and not self.links.has_links(item.record.service):
+                return item.record.service
+            left += [child.id for child in await open_children(self.kernel, item.record, LOOKED_AT)]
         return None
 
     async def check(self) -> dict[str, str]:

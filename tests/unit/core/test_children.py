@@ -225,3 +225,14 @@ async def test_a_lost_child_runs_again_and_a_poisoned_one_is_dead(make_house: Ma
     item = await house.core.kernel.load(records.ITEM, names.ITEMS, outcome.get_name())
     assert item is not None
     assert item.record.losses == 2
+
+
+async def test_a_task_whose_child_has_no_worker_says_which_service_lacks_one(make_house: MakeHouse) -> None:
+    house = await make_house(link_grace=0.0)
+    outer, inner = await house.worker("outer"), await house.worker("inner")
+    task = await house.submit(await house.core.sessions.create(), "outer")
+    [parent] = await outer.claim()
+    inner.vanish()
+    await outer.call(parent, "inner")
+    shown = await house.core.show(task.session_id, task.id)
+    assert {"worker_of": "inner"} in shown.waits_for
