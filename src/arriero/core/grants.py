@@ -119,6 +119,9 @@ class Grants:
             settled = await self._prepare_all(change, link, keys, grants, taken)
             if change.ops:
                 await self._kernel.apply(change, durable=False)
+            for grant in grants:
+                if grant.journal:
+                    await self._read_again(grant)
         except BaseException as error:
             link.alone = None  # nothing runs yet that this claim was to have run alone
             if not isinstance(error, REFUSED):
@@ -127,6 +130,12 @@ class Grants:
             raise
         taken.unsettled.difference_update(settled)
         self._hand_over(link, grants, taken)
+
+    async def _read_again(self, grant: Grant) -> None:
+        """Whoever had the item until now may have written its journal between the look at it and the claim."""
+        item = await self._kernel.load(records.ITEM, names.ITEMS, grant.item_id)
+        if item is not None and item.record.token == grant.token:
+            grant.journal = await entries_of(self._kernel, item.record)
 
     def _hand_over(self, link: Link, grants: list[Grant], taken: _Round) -> None:
         """A link that was replaced while it claimed does not get what it claimed."""
