@@ -15,6 +15,7 @@ from arriero.services.context import ItemContext, Run, bounded
 from arriero.services.emitter import Emitter
 from arriero.services.faults import error_info, shown
 from arriero.services.lease import LeaseKeeper
+from arriero.services.pulse import Pulse
 from arriero.services.slots import Slots
 from arriero.types.errors import ArrieroError, ErrorInfo, Fenced, InternalError, StateConflict, Unavailable
 from arriero.types.handling import Handled, Handler
@@ -100,6 +101,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._raised = loop.create_future()
         self._lease = LeaseKeeper(self._link, self.id, loop)
+        self._pulse = Pulse(loop, lambda: self._start(self._make_sure()))
         try:
             await self._link.open(self._hello, self._pushed, self._opened)
             topic = f"{self._namespace()}.{self.options.service}"
@@ -176,10 +178,10 @@ class Worker:
         """Start what was granted for so many slots.
 
         What ended before it arrived is not begun. A worker that drains gives it back, and so does one whose slots were
-        filled meanwhile by what came unasked.
+        filled meanwhile by what came unasked, or one that stood still: it may be another's by now.
         """
         wanted = [grant for grant in grants if grant.token not in self._revoked]
-        room = self._slots.room if self._running else 0
+        room = self._slots.room if self._running and not self._pulse.doubtful else 0
         wanted, surplus = wanted[:room], wanted[room:]
         self._slots.answered(asked, len(wanted))
         if not self._slots.asked:
@@ -327,7 +329,7 @@ class Worker:
     def _given(self, grants: list[Grant]) -> None:
         """What came unasked begins where nothing runs. A claim under way for that slot may well be for nothing."""
         for grant in grants:
-            if self._running and self._slots.vacant:
+            if self._running and self._slots.vacant and not self._pulse.doubtful:
                 self._slots.seize()
                 self._begin_one(grant)
                 self._lease.busy(holds_items=True)
@@ -344,6 +346,16 @@ class Worker:
             except (Unavailable, StateConflict) as error:
                 logger.info("items that go back wait: %s", error)
                 await asyncio.sleep(REPORT_PAUSE)  # the store is down and does not say when it is back
+        await self._claim()
+
+    async def _make_sure(self) -> None:
+        """The process stood still. An answer to what is asked now comes behind all that was under way then."""
+        logger.warning("the worker of %s stood still for longer than half a lease", self.options.service)
+        try:
+            await self._link.claim(0)
+        except ArrieroError as error:
+            logger.info("the worker of %s asks again later: %s", self.options.service, error)
+        self._pulse.sure()
         await self._claim()
 
     def _stop(self, stop: Stop) -> None:
@@ -402,6 +414,7 @@ class Worker:
             if token is not None:
                 self._stop(Stop(item_id=item_id, token=token, reason="fenced"))
         self._lease.start(welcome.renew_every)
+        self._pulse.start(welcome.lease if welcome.renew_every else 0.0)
         self._on_open(welcome)
         self._start(self._claim())
 
@@ -433,6 +446,7 @@ class Worker:
             if stuck:
                 logger.warning("%d handlers of %s do not stop", len(stuck), self.options.service)
         self._lease.stop()
+        self._pulse.stop()
         await self._link.aclose()
 
 
