@@ -188,6 +188,7 @@ class Grants:
         except StoreDamaged:
             logger.exception("item %s cannot be claimed", item_id)
             self._bury(change, link.service, key)
+            change.after.append(lambda: self._kernel.on_damaged(item_id))
             return None
         if item is None or not _is_ready(item.record):
             change.expect(names.ITEMS, item_id, item.version if item else 0)

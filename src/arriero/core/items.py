@@ -16,7 +16,7 @@ from arriero.core.lanes import Lanes
 from arriero.core.parking import drop_wake
 from arriero.core.records import DeadRecord, ItemRecord, Loaded, StreamEntry, TaskRecord
 from arriero.core.services import Services
-from arriero.types.errors import ArrieroError, ErrorInfo, Unavailable, WorkflowChanged
+from arriero.types.errors import ArrieroError, ErrorInfo, StoreDamaged, Unavailable, WorkflowChanged
 from arriero.types.tasks import TaskStatus
 
 FIRST_DELAY = 0.5
@@ -86,7 +86,11 @@ class Items:
         """End the task and every open item of it from outside; gives the items as they were."""
         before = []
         for item_id in reversed(item_ids(task.record)):  # followers leave their lane before its head does
-            item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+            try:
+                item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+            except StoreDamaged:
+                await self._discard(change, task.record, item_id)
+                continue
             if item is not None and not item.record.ended:
                 before.append(copy.copy(item.record))
                 await self.close(change, item, verdict.status)
@@ -94,6 +98,18 @@ class Items:
         self.finish(change, task.record, verdict)
         self._put_task(change, task.record, task.version)
         return before
+
+    async def _discard(self, change: Change, task: TaskRecord, item_id: str) -> None:
+        """An item that cannot be read is removed, and holds up its session no more."""
+        unread = ItemRecord(
+            id=item_id,
+            task_id=task.id,
+            session_id=task.session_id,
+            service=task.service,
+            created_at=task.created_at,
+        )
+        await self._lanes.leave(change, unread)
+        change.delete(names.ITEMS, item_id)
 
     async def close(self, change: Change, item: Loaded[ItemRecord], status: TaskStatus) -> None:
         """Take the item out of every index; what its task makes of it is the caller's."""

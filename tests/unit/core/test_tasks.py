@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from arriero.core import names
+from arriero.state_stores.base import Put
 from arriero.types.errors import (
     InvalidInput,
     PayloadTooLarge,
@@ -273,3 +275,25 @@ async def test_concurrent_updates_of_a_state_all_arrive(house: House) -> None:
     session = await house.core.sessions.create()
     await asyncio.gather(*(house.core.sessions.update_state(session, {str(n): n}) for n in range(50)))
     assert await house.core.sessions.state(session) == {str(n): n for n in range(50)}
+
+
+async def test_a_task_whose_item_is_damaged_fails_and_holds_up_nobody(house: House) -> None:
+    worker = await house.worker()
+    session = await house.core.sessions.create()
+    damaged = await house.submit(session)
+    after = await house.submit(session)
+    await house.store.commit([Put(names.ITEMS, damaged.id, b"{no json")])
+    await worker.claim()
+    ended = await house.ended(damaged)
+    assert ended.error is not None
+    assert (ended.status, ended.error.code) == (TaskStatus.FAILED, "store_damaged")
+    [grant] = await worker.claim()
+    assert grant.task_id == after.id
+
+
+async def test_a_task_whose_item_is_damaged_can_be_cancelled(house: House) -> None:
+    await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    await house.store.commit([Put(names.ITEMS, task.id, b"{no json")])
+    await house.core.tasks.cancel(task.session_id, task.id, "a test")
+    assert (await house.ended(task)).status is TaskStatus.CANCELLED
