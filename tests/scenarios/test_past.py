@@ -127,7 +127,7 @@ async def test_dead_tasks_are_listed_shown_replayed_and_dropped(face: Face, sess
     one, two = await failed(session), await failed(session)
     listed = {task.task_id: task for task in await dead.list("failing")}
     assert {one, two} <= set(listed)
-    assert await dead.list("greeting") == []
+    assert not {one, two} & {entry.task_id for entry in await dead.list("greeting")}
     shown = await dead.get(one)
     assert shown == listed[one]
     assert shown.error is not None

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,10 +24,13 @@ from tests.scenarios.system import Http, task
 
 #: Runs that wait are left at once, so that each answer has to find a run which nobody holds.
 LEFT_AT_ONCE = {"WORKFLOW_SERVICE_LINGER": "0"}
+#: The workflows import the gate, which is beside them in the tests.
+ROOT = str(Path(__file__).parents[2])
 
 
 def asking(core: Core, name: str, service: str, *, lingers: bool = True) -> Worker:
-    return Worker(f"{HERE}:{name}", service=service, core=core, env={} if lingers else LEFT_AT_ONCE)
+    env = {"PYTHONPATH": ROOT} | ({} if lingers else LEFT_AT_ONCE)
+    return Worker(f"{HERE}:{name}", service=service, core=core, env=env)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

@@ -308,14 +308,14 @@ async def test_a_paused_service_takes_nothing_until_it_goes_on(
         task_id = await session.run_nowait("greeting", name="Ada")
         async with Http(plane.url) as at_plane:
             path = f"/sessions/{session.session_id}/tasks/{task_id}/result"
-            pending = {"task_id": task_id, "status": "queued"}
+            pending = {"task_id": task_id, "status": "queued", "waits_for": []}
             assert await at_plane.get(f"{path}?wait=0.3") == (202, pending)
             service.running = True
             assert (await at_plane.get(f"{path}?wait=20"))[1]["result"] == "hello Ada"
             service.running = False
             task_id = await session.run_nowait("greeting", name="Eve")
             path = f"/sessions/{session.session_id}/tasks/{task_id}/result"
-            pending = {"task_id": task_id, "status": "queued"}
+            pending = {"task_id": task_id, "status": "queued", "waits_for": []}
             assert await at_plane.get(f"{path}?wait=0.3") == (202, pending)
             service.running = True
             assert (await at_plane.get(f"{path}?wait=20"))[1]["result"] == "hello Eve"
