@@ -15,7 +15,7 @@ class Pulse:
     ``on_gap`` is told once of each such pause; until :meth:`sure` is called, ``doubtful`` says so.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_gap: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_gap: Callable[[], object]) -> None:
         self._loop = loop
         self._on_gap = on_gap
         self._lease = 0.0
