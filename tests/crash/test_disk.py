@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-from pathlib import Path
 
 import pytest
 
@@ -12,13 +11,14 @@ from tests.crash.parts import Parts, result_of
 from tests.harness import Core
 from tests.scenarios.raw import ask, request
 
+#: Bytes. Whatever comes later is behind them in the file that a commit is written to.
+SMALL = 32 * 1024
+
 
 def fill(core: Core) -> None:
-    """No file of the core can grow beyond what its database has come to: as on a full disk, writing fails."""
-    state = Path(core.state.removeprefix("sqlite:///"))
-    largest = max(file.stat().st_size for file in state.parent.glob("state.db*"))
+    """No file of the core can be written beyond what its database had come to at its start: as on a full disk."""
     _, hard = resource.prlimit(core.pid, resource.RLIMIT_FSIZE)
-    resource.prlimit(core.pid, resource.RLIMIT_FSIZE, (largest, hard))
+    resource.prlimit(core.pid, resource.RLIMIT_FSIZE, (SMALL, hard))
 
 
 def make_room(core: Core) -> None:

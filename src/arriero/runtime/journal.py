@@ -13,6 +13,7 @@ length goes on as fast as a short one.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from workflows.runtime.types.ticks import TickAddEvent, TickStepResult, Workflow
 from arriero.runtime.outside import Held
 from arriero.runtime.past import Past, Waiters
 from arriero.runtime.session import SessionState
-from arriero.runtime.ticks import TickCodec
+from arriero.runtime.ticks import REMEMBERED, Found, TickCodec
 from arriero.types.handling import HandlerContext
 
 
@@ -47,6 +48,7 @@ class RunJournal:
         self._taken: list[int] = []
         self._asks = False
         self._turn = asyncio.Lock()
+        self._found: Found = deque(maxlen=REMEMBERED)
         self._summary = Summary(codec, past, context.grant.item_id)
         self._sends: dict[str, list[WorkflowTick]] = {}
         self.waiters = past.waiters if past is not None else Waiters()
@@ -117,7 +119,7 @@ class RunJournal:
                 return
             ticks, self._buffer = self._buffer, []
             taken, self._taken = self._taken, []
-            entry: dict[str, Any] = {"ticks": [self._codec.write(tick) for tick in ticks]}
+            entry: dict[str, Any] = {"ticks": [self._codec.write(tick, self._found) for tick in ticks]}
             entry |= self._session.change()
             if taken:
                 entry["taken"] = taken

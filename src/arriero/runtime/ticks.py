@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,12 @@ HINT = 'serve the workflow with durability="task" if it need not go on from its 
 _REQUIREMENTS = "requirements"
 
 
+#: The events that a run has written last and how, for what one step gives is written again with the next.
+Found = deque[tuple[Event, Any]]
+#: So many of them are remembered: one that goes from step to step is among them, and large ones are soon let go.
+REMEMBERED = 2
+
+
 class TickCodec:
     """Writes and reads the ticks of one workflow; ``declared`` resolves the classes that it declares."""
 
@@ -40,10 +47,10 @@ class TickCodec:
         #: What the steps take and give. A journal of another shape cannot be continued.
         self.shape = shape_of(workflow)
 
-    def write(self, tick: WorkflowTick) -> Any:
+    def write(self, tick: WorkflowTick, found: Found) -> Any:
         """A tick as a JSON value; :class:`NotJSON` names the event that would not come back as it was."""
         for event in _events(tick):
-            self._check(event)
+            self._check(event, found)
         dumped = tick.model_dump(mode="json")
         if isinstance(tick, TickStepResult):
             for result, written in zip(tick.result, dumped["result"], strict=True):
@@ -100,16 +107,20 @@ class TickCodec:
             raise NotJSON(f"what a step of {self._name} requires of an event would not come back as it is; {HINT}")
         return written
 
-    def _check(self, event: Event) -> None:
+    def _check(self, event: Event, found: Found) -> None:
         """Better that the run which writes it fails than that it cannot go on after a crash."""
         cls = type(event)
         try:
+            written = event.model_dump(mode="json")
+            if any(each is event and before == written for each, before in found):
+                return
             self._serializer.resolve_class(f"{cls.__module__}.{cls.__qualname__}")
-            again = cls.model_validate(event.model_dump(mode="json"))
+            again = cls.model_validate(written)
         except (ValueError, TypeError, RecursionError, ValidationError) as error:
             raise NotJSON(f"event {cls.__name__} of {self._name} cannot be kept: {error}; {HINT}") from error
         if (lost := _difference(event, again)) is not None:
             raise NotJSON(f"event {cls.__name__} of {self._name} would not come back as it is: {lost}; {HINT}")
+        found.append((event, written))
 
 
 class _Ticks(JsonSerializer):

@@ -430,6 +430,25 @@ async def test_an_event_that_would_come_back_as_something_else_fails_the_run_tha
     assert handled.value == 1
 
 
+async def test_an_event_that_its_taker_spoils_is_looked_at_again_when_it_is_written_again() -> None:
+    class Spoiling(Workflow):
+        @step
+        async def begin(self, ev: StartEvent) -> First:
+            return First(value=1, held=[])
+
+        @step
+        async def middle(self, ev: First) -> Second:
+            ev["held"] = Held(n=1)
+            return Second(value=2)
+
+        @step
+        async def end(self, ev: Second) -> StopEvent:
+            return StopEvent(result=ev.value)
+
+    with pytest.raises(NotJSON, match=r"First of Spoiling.*'held'"):
+        await Desk().handle(WorkflowHandler(Spoiling()))
+
+
 async def test_what_looks_like_a_mark_in_the_input_stays_what_it_is() -> None:
     marked = {"__is_pydantic": True, "value": {}, "qualified_name": "os.system"}
 
