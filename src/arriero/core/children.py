@@ -58,12 +58,17 @@ class Children:
 
     async def _start(self, call: Call) -> str:
         """The first call is noted with its parent, in the same commit, so that the parent's end looks for children."""
-        for _ in range(TRIES):
+        for number in range(TRIES):
             parent = await self._parent(call)
-            child_id, known = await self._find(parent.record, call)
-            if known:
-                return child_id
+            child_id = names.child_id(parent.record.task_id, parent.record.id, call.key, 0)
+            if (
+                number
+            ):  # to begin with, it is as good as certain that nobody has called it yet, and the commit finds out
+                child_id, known = await self._find(parent.record, call)
+                if known:
+                    return child_id
             child = self._record(child_id, parent.record, call)
+            self._kernel.offspring.born(parent.record.id, child_id, first=not parent.record.calls)
             change = Change()
             if parent.record.calls:
                 change.expect(names.ITEMS, parent.record.id, parent.version)

@@ -79,7 +79,8 @@ class Items:
         """A child ends: it keeps its outcome for its parent, and nothing is decided."""
         item.record.value, item.record.error = verdict.value, verdict.error
         await self.close(change, item, verdict.status)
-        child_id = item.record.id
+        child_id, parent_id = item.record.id, item.record.parent or ""
+        change.after.append(lambda: self._kernel.offspring.ended(parent_id, child_id))
         change.after.append(lambda: self._kernel.endings.tell(child_id))
 
     async def end_all(self, change: Change, task: Loaded[TaskRecord], verdict: Verdict) -> list[ItemRecord]:
@@ -121,11 +122,17 @@ class Items:
         drop_wake(self._kernel, change, record)
         await self._lanes.leave(change, record)
         if record.calls:
-            change.put(names.SWEEPS, record.id, None)
-            change.after.append(lambda: self._kernel.on_sweep(record.id))
+            change.before.append(lambda: self._have_swept(change, record.id))
         record.status = status
         record.ended_at = self._kernel.clock()
         change.put(names.ITEMS, record.id, record, expect=item.version)
+
+    def _have_swept(self, change: Change, item_id: str) -> None:
+        """Have the children of an ended item ended, unless they have: asked right before the commit, with its rank."""
+        if self._kernel.store.shared or not self._kernel.offspring.have_all_ended(item_id):
+            change.put(names.SWEEPS, item_id, None)
+            change.after.append(lambda: self._kernel.on_sweep(item_id))
+        change.after.append(lambda: self._kernel.offspring.forget(item_id))
 
     def requeue(self, change: Change, item: Loaded[ItemRecord], *, lost: bool, reason: str = "") -> None:
         """Give a claimed item back; its token stays good until the next claim."""

@@ -13,7 +13,7 @@ import msgspec
 from arriero.core import names, records
 from arriero.core.agenda import Agenda, Background, Waits
 from arriero.core.backlog import Backlog
-from arriero.core.endings import Endings
+from arriero.core.endings import Endings, Offspring
 from arriero.core.locks import Turns
 from arriero.core.ready import ReadyIndex
 from arriero.core.records import Codec, Loaded
@@ -116,6 +116,7 @@ class Kernel:
         self.waits = Waits()
         self.turns = Turns()
         self.endings = Endings()
+        self.offspring = Offspring()
         self.ready = ReadyIndex(store)
         self.backlog = Backlog(store, clock)
         self.values = Values(store, config.large_value)

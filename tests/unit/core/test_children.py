@@ -117,6 +117,24 @@ async def test_a_core_that_starts_again_ends_the_children_that_were_left(house: 
     assert await house.store.scan(names.ready("inner")) == []
 
 
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_children_are_looked_for_at_the_end_of_their_parent_unless_all_have_ended(
+    house: House, calls: int
+) -> None:
+    outer, inner = await house.worker("outer"), await house.worker("inner")
+    swept: list[str] = []
+    house.core.kernel.on_sweep = swept.append
+    await house.submit(await house.core.sessions.create(), "outer")
+    [parent] = await outer.claim()
+    for number in range(calls):
+        await outer.call(parent, "inner", key=str(number))
+    [child] = await inner.claim()
+    await inner.complete(child, 1)
+    await outer.complete(parent, 1)
+    assert swept == [parent.item_id] * (calls - 1)
+    assert len(await house.store.scan(names.SWEEPS)) == calls - 1
+
+
 async def test_a_thousand_children_of_one_parent(make_house: MakeHouse) -> None:
     house = await make_house()
     outer, inner = await house.worker("outer"), await house.worker("inner", slots=1000)

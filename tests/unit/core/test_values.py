@@ -150,6 +150,6 @@ async def test_a_large_input_is_written_to_the_disk_once(make_house: MakeHouse, 
             (grant,) = await worker.claim()
             await worker.complete(grant, 1)
             await house.ended(task)
-            written[name] = path.with_name(f"{name}.db-wal").stat().st_size
+            written[name] = len(path.with_name(f"{name}.db-wal").read_bytes().rstrip(b"\0"))
     assert written["apart"] < 1.2 * size
     assert written["within"] > 1.8 * size
