@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from workflows.events import StopEvent
 from workflows.runtime.types.results import StepWorkerFailed, StepWorkerResult
@@ -47,6 +47,7 @@ class RunJournal:
         self._buffer: list[WorkflowTick] = []
         self._taken: list[int] = []
         self._asks = False
+        self._begun: _Entry | None = None
         self._turn = asyncio.Lock()
         self._found: Found = deque(maxlen=REMEMBERED)
         self._summary = Summary(codec, past, context.grant.item_id)
@@ -68,8 +69,8 @@ class RunJournal:
     async def after_tick(self, tick: WorkflowTick, deliver: Callable[[WorkflowTick], None]) -> None:
         """What follows from the tick has begun: what its step sent goes on, what it asks for is known to be asked."""
         if self._asks:
-            self._asks = False
             await self.flush(asked=True)
+            self._asks = False
         if isinstance(tick, TickStepResult) and tick.invocation_id is not None:
             for sent in self._sends.pop(tick.invocation_id, ()):
                 deliver(sent)
@@ -113,26 +114,47 @@ class RunJournal:
         return True
 
     async def flush(self, *, asked: bool = False, durable: bool = True) -> None:
-        """Keep what has gathered."""
+        """Keep what has gathered.
+
+        An entry that is begun stays to be written: when this is cancelled or raises, the next call writes it first.
+        """
         async with self._turn:
-            if not self._buffer and not asked:
-                return
-            ticks, self._buffer = self._buffer, []
-            taken, self._taken = self._taken, []
-            entry: dict[str, Any] = {"ticks": [self._codec.write(tick, self._found) for tick in ticks]}
-            entry |= self._session.change()
-            if taken:
-                entry["taken"] = taken
-            if asked:
-                entry["asked"] = True
-            self._summary.add(ticks, taken)
-            await self._context.record(entry, self._codec.shape, durable=durable)
+            await self._write(durable=durable)
+            if self._buffer or asked:
+                self._begun = self._entry(asked=asked)
+                await self._write(durable=durable)
 
     async def _sum_up(self) -> None:
         async with self._turn:
-            entry = self._summary.entry(self.waiters)
-            entry |= self._session.whole()
-            await self._context.record(entry, self._codec.shape, base=True)
+            await self._write()
+            self._begun = _Entry(self._summary.entry(self.waiters) | self._session.whole(), base=True)
+            await self._write()
+
+    def _entry(self, *, asked: bool) -> _Entry:
+        """What has gathered, which gathers anew if it can be written. Errors: ``NotJSON``."""
+        ticks, taken = self._buffer, self._taken
+        value: dict[str, Any] = {"ticks": [self._codec.write(tick, self._found) for tick in ticks]}
+        value |= self._session.change()
+        if taken:
+            value["taken"] = taken
+        if asked:
+            value["asked"] = True
+        self._buffer, self._taken = [], []
+        self._summary.add(ticks, taken)
+        return _Entry(value)
+
+    async def _write(self, *, durable: bool = True) -> None:
+        entry = self._begun
+        if entry is not None:
+            await self._context.record(entry.value, self._codec.shape, durable=durable, base=entry.base)
+            self._begun = None
+
+
+class _Entry(NamedTuple):
+    """An entry under way."""
+
+    value: dict[str, Any]
+    base: bool = False
 
 
 class Summary:

@@ -131,7 +131,7 @@ class WorkflowRunner:
             assert start is not None  # without the engine nothing keeps a journal
             return await self._public.run(start, stream, session)
         around = stream.around
-        run = self._engine.new_run(run_id, stream, session, self._journal_of(around, session, past))
+        run = self._engine.new_run(run_id, stream, session, self._journal_of(stream, session, past))
         if around is not None:
             around.attach(run_id, run.put, lambda: run.at_work)
             if around.item.leaving is not None and not around.path:
@@ -142,10 +142,11 @@ class WorkflowRunner:
         finally:
             live.discard(run)
             if around is not None and around.item.leaving is not None and not around.path:
-                around.item.leaving.end()
+                await around.item.leaving.end()
 
-    def _journal_of(self, around: Surroundings | None, session: SessionState, past: Past | None) -> RunJournal | None:
+    def _journal_of(self, stream: RunStream, session: SessionState, past: Past | None) -> RunJournal | None:
         """The journal of an item's own run; what runs below it in this process has none."""
+        around = stream.around
         if around is None or around.path or around.item.durability is None or self.ticks is None:
             return None
         from arriero.runtime.journal import RunJournal
@@ -155,7 +156,7 @@ class WorkflowRunner:
         kind = item.durability
         assert kind is not None  # asked above
         item.journal = RunJournal(self.ticks, item.context, session, past, transactional=kind.transactional)
-        item.leaving = Leaving(item.context, item.journal, kind.linger)
+        item.leaving = Leaving(item.context, item.journal, kind.linger, stream.break_off)
         return item.journal
 
     def read_past(self, grant: Grant) -> Past | None:

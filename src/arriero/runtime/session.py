@@ -69,11 +69,13 @@ class SessionState:
         now = StateCheckpoint(self._store.checkpoint().state, self._codec.serializer)
         if now.state is (self._begun if self._written is None else self._written.state):
             return {}
-        before, self._written = self._written, now
+        before = self._written
         try:
-            return {"state": now.to_dict()} if before is None else {"patch": now.diff(before)}
+            change = {"state": now.to_dict()} if before is None else {"patch": now.diff(before)}
         except (*_UNREADABLE, _CannotKeep) as error:
             raise NotJSON(f"the state of {self._codec.name} cannot be kept in the journal: {error}") from error
+        self._written = now
+        return change
 
     def whole(self) -> dict[str, Any]:
         """The ``state`` as it was last written to a journal, if it was."""

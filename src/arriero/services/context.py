@@ -15,7 +15,7 @@ from arriero.services.emitter import Emitter
 from arriero.services.slots import Slots
 from arriero.types.errors import TASK_ERRORS, Fenced, PayloadTooLarge, StateConflict, TaskError, Unavailable
 from arriero.types.jsonvalue import encode_json
-from arriero.types.link import LARGEST_VALUE, Arrival, Call, ControlPlaneLink, Grant, Journal, Outcome, Wait
+from arriero.types.link import LARGEST_VALUE, Arrival, Call, ControlPlaneLink, Event, Grant, Journal, Outcome, Wait
 from arriero.types.tasks import TaskStatus
 
 T = TypeVar("T")
@@ -142,19 +142,23 @@ class ItemContext:
     async def record(self, entry: Any, shape: str = "", *, durable: bool = True, base: bool = False) -> None:
         run, grant = self._run, self.grant
         raw = msgspec.Raw(bounded(encode_json(entry, "an entry of the journal"), "an entry of the journal"))
-        frame = Journal(
-            request=0,
-            item_id=grant.item_id,
-            token=grant.token,
-            number=run.entries,
-            entry=raw,
-            shape=shape,
-            events=await run.emitter.take(),
-            durable=durable,
-            base=base,
-        )
-        await self._surely(lambda: self._link.journal(frame))
-        run.entries += 1
+
+        async def write(events: list[Event]) -> None:
+            frame = Journal(
+                request=0,
+                item_id=grant.item_id,
+                token=grant.token,
+                number=run.entries,
+                entry=raw,
+                shape=shape,
+                events=events,
+                durable=durable,
+                base=base,
+            )
+            await self._surely(lambda: self._link.journal(frame))
+            run.entries += 1
+
+        await run.emitter.along(write)
 
     async def leave(self, events: Sequence[str], *, wake_after: float | None = None, reason: str = "") -> None:
         run, grant = self._run, self.grant
@@ -170,8 +174,7 @@ class ItemContext:
             wake_after=wake_after,
             reason=reason,
         )
-        if events_left := await run.emitter.take():
-            await self._whatever_happens(lambda: self._link.emit(grant.item_id, grant.token, events_left))
+        await run.emitter.send()
         if await self._whatever_happens(lambda: self._link.wait(frame)):
             self._on_left()
             raise asyncio.CancelledError

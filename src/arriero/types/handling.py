@@ -60,7 +60,10 @@ class HandlerContext(Protocol):
 
         When this returns it outlives a crash; a ``durable`` one a power cut too, the others with the next that is.
         After a ``base``, which says all, the entries before it are not read any more. ``grant.journal`` holds those
-        of earlier runs. Errors: ``NotJSON``, ``Fenced`` when the item is another's.
+        of earlier runs. Errors: ``NotJSON``, ``PayloadTooLarge``, ``Fenced`` when the item is another's.
+
+        When it is cancelled or raises, the entry may be there or not. It is to be recorded again before any other,
+        which would else be taken for it; this is safe. The events stay to be sent.
         """
 
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
