@@ -40,10 +40,11 @@ COLOURS = {
 @or_json
 def history(task: str, session: str | None, url: str | None, *, data: bool, as_json: bool) -> None:
     """Print what has happened to TASK, in order."""
+    from arriero.client.session import Session
 
     async def question(client: AsyncLlamaDeployClient) -> TaskHistory:
         session_id = session or (await client.find_task(task)).session_id or ""
-        return await (await client.get_session(session_id)).history(task, data=data)
+        return await Session(client.caller, session_id).history(task, data=data)
 
     found = ask(url, question)
     if as_json:

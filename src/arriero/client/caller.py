@@ -110,10 +110,11 @@ class AsyncCaller:
             pool.outage.met(trouble, began, time.monotonic(), self.timeout)
             await asyncio.sleep(following.lost(trouble, time.monotonic()))
 
-    def within(self, timeout: float | None) -> AsyncCaller:
-        """The same with another limit for each call."""
+    async def within(self, timeout: float | None) -> AsyncCaller:
+        """The same with another limit for each call, on the connections of this one."""
         caller = AsyncCaller(self.url, timeout, self.settings)
-        caller._pool = self._pool  # of the same class
+        if nearby.find(self.url) is None:
+            caller._pool = await self._pool_here()  # of the same class
         return caller
 
     async def aclose(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -65,7 +66,7 @@ class Session:
         (``...`` is as long as the client's). With an idempotency key a repeated call in this session gets the
         result of the first one, from whichever client it comes.
         """
-        caller = self.caller if isinstance(timeout, EllipsisType) else self.caller.within(timeout)
+        caller = self.caller if isinstance(timeout, EllipsisType) else await self.caller.within(timeout)
         task = runs.call_of(
             self.session_id,
             service_name,
@@ -121,9 +122,11 @@ class Session:
 
         It is there as long as the task, and shows one that goes on as far as it has come.
         """
-        found = await self.caller.call(requests.history(self.session_id, task_id, data=data))
+        since = time.monotonic()
+        found = await self.caller.call(requests.history(self.session_id, task_id, data=data), since)
         while found.following is not None:
-            more = await self.caller.call(requests.history(self.session_id, task_id, found.following, data=data))
+            page = requests.history(self.session_id, task_id, found.following, data=data)
+            more = await self.caller.call(page, since)
             found.entries += more.entries
             found.following = more.following
         return found

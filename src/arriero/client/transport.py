@@ -113,18 +113,21 @@ class Pool:
 
     async def open(self, request: Request[Any], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         """The answer, as soon as its head is there."""
-        response = await self._send(request, timeout)
-        if response.status == UNAUTHORIZED and self._has_another_token():
+        sent = self._authorization
+        response = await self._send(request, timeout, sent)
+        if response.status == UNAUTHORIZED and (newest := self._newest_token()) not in (None, sent):
             response.release()
-            response = await self._send(request, timeout)
+            response = await self._send(request, timeout, newest)
         return response
 
-    async def _send(self, request: Request[Any], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _send(
+        self, request: Request[Any], timeout: aiohttp.ClientTimeout, authorization: str | None
+    ) -> aiohttp.ClientResponse:
         headers = request.headers
         if (trace := traceparent()) is not None:
             headers = {**headers, "traceparent": trace}
-        if self._authorization is not None:
-            headers = {**headers, "Authorization": self._authorization}
+        if authorization is not None:
+            headers = {**headers, "Authorization": authorization}
         return await self._session.request(
             request.method,
             _url(self._base + request.target),
@@ -134,10 +137,10 @@ class Pool:
             allow_redirects=False,
         )
 
-    def _has_another_token(self) -> bool:
-        """Whether the local token file says something else by now: a core writes it when it first starts."""
-        before, self._authorization = self._authorization, self.place.settings.authorization(self.place.url)
-        return self._authorization not in (None, before)
+    def _newest_token(self) -> str | None:
+        """What the local token file says by now: a core writes it when it first starts."""
+        self._authorization = self.place.settings.authorization(self.place.url)
+        return self._authorization
 
     async def _take_slot(self, left: float | None) -> None:
         if not self._slots.locked():

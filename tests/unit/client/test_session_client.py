@@ -4,12 +4,15 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 
 from arriero.client import AsyncSessionClient, ClientSettings, transport
+from arriero.client.caller import AsyncCaller
+from arriero.client.session import Session
 from arriero.types.errors import (
     ArrieroError,
     ControlPlaneUnavailable,
@@ -20,11 +23,14 @@ from arriero.types.errors import (
     StoreUnavailable,
     TaskFailed,
     TaskTimedOut,
+    Unauthorized,
     UnknownService,
     WaitTimeout,
 )
+from arriero.types.history import TaskHistory
+from arriero.types.ids import generate_token
 from arriero.types.settings import ControlPlaneConfig
-from arriero.types.tasks import TaskDefinition
+from arriero.types.tasks import TaskDefinition, TaskStatus
 from tests.unit.client.plane import Call, Plane, free_port, result
 from tests.unit.client.spans import CONTEXT, Recording
 
@@ -447,6 +453,67 @@ async def test_a_task_is_created_in_this_session_under_its_own_id_or_that_of_a_k
         assert plane.calls[0].json == body
         ids = [await client.create_task(TaskDefinition(input="x"), idempotency_key="k") for _ in range(2)]
         assert ids[0] == ids[1]
+
+
+async def test_every_request_that_was_sent_with_an_older_token_is_sent_again_with_the_new_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "state.db.token"
+    monkeypatch.setenv("CONTROL_PLANE_STATE_STORE_URI", f"sqlite:///{tmp_path}/state.db")
+    old, new, both = generate_token(), generate_token(), asyncio.Event()
+
+    async def answer(call: Call) -> None:
+        if call.headers["authorization"] == f"Bearer {new}":
+            call.result("hello")
+            return
+        if len(plane.calls) == 2:
+            _write_private(file, new)
+            both.set()
+        await both.wait()
+        call.refuse(Unauthorized("another token"))
+
+    _write_private(file, old)
+    async with Plane(answer) as plane:
+        client = session(plane, token=None)
+        assert await asyncio.gather(client.run("svc"), client.run("svc")) == ["hello", "hello"]
+        assert len(plane.calls) == 4
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.touch(0o600)
+    file.write_text(text)
+
+
+async def test_a_call_with_a_limit_of_its_own_leaves_no_connection_when_its_client_is_closed() -> None:
+    async with Plane(hello) as plane:
+        async with session(plane) as client:
+            assert await client.call("svc", timeout=5.0) == "hello"
+            (connection,) = plane.open
+        async with asyncio.timeout(5):
+            await connection.gone.wait()
+
+
+async def test_the_pages_of_a_history_have_one_limit_together() -> None:
+    class Paged(AsyncCaller):
+        since: list[float | None] = []  # noqa: RUF012  # of one test
+
+        async def call(self, request: Any, since: float | None = None) -> Any:
+            self.since.append(since)
+            following = 1 if len(self.since) == 1 else None
+            return TaskHistory(
+                task_id="T",
+                session_id="S",
+                service="svc",
+                status=TaskStatus.COMPLETED,
+                created_at=0.0,
+                following=following,
+            )
+
+    caller = Paged("http://127.0.0.1:1", 1.0)
+    await Session(caller, "S").history("T")
+    assert len(caller.since) == 2
+    assert None not in caller.since
+    assert len(set(caller.since)) == 1
 
 
 async def test_tasks_and_results_are_documented_models() -> None:
