@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from arriero.types.errors import StateConflict, Unavailable
+from arriero.types.whole import Whole
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._whole = Whole()
 
     def start(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work, name=name)
@@ -32,16 +34,7 @@ class Background:
 
     async def whole(self, work: Coroutine[Any, Any, T], name: str) -> T:
         """Have it done as a whole, even when the caller is cancelled meanwhile."""
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._heard)
-        return await asyncio.shield(task)
-
-    def _heard(self, task: asyncio.Task[Any]) -> None:
-        """Whoever asked for it may be gone; then nobody else looks at what it raised."""
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+        return await self._whole.do(work, name)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -54,6 +47,7 @@ class Background:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._whole.aclose()
 
 
 class Waits:

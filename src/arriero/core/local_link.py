@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 from arriero.core.core import Core
 from arriero.core.links import Link
 from arriero.types.errors import Fenced
 from arriero.types.link import Call, Event, Grant, Hello, Journal, OnOpen, Outcome, Push, Report, Wait
-
-T = TypeVar("T")
+from arriero.types.whole import Whole
 
 #: A worker beside the control plane needs no lease: they end together.
 FOR_EVER = 1e9
 
 
 class LocalLink:
-    """A :class:`~arriero.types.link.ControlPlaneLink` on a core in the same event loop."""
+    """A :class:`~arriero.types.link.ControlPlaneLink` on a core in the same event loop.
+
+    Requests are done as a whole, even when the worker that made them is cancelled.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
         self._link: Link | None = None
-        self._requests: set[asyncio.Task[Any]] = set()
+        self._whole = Whole()
 
     async def open(self, hello: Callable[[], Hello], on_push: Callable[[Push], None], on_open: OnOpen) -> None:
         self._link, welcome = await self._core.links.attach(hello(), on_push, local=True)
@@ -31,26 +31,26 @@ class LocalLink:
         on_open(welcome)
 
     async def claim(self, free: int) -> list[Grant]:
-        return await self._whole(self._core.claims.claim(self._attached(), free))
+        return await self._whole.do(self._core.claims.claim(self._attached(), free))
 
     async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
-        await self._whole(self._core.claims.emit(self._attached(), item_id, token, events))
+        await self._whole.do(self._core.claims.emit(self._attached(), item_id, token, events))
 
     async def report(self, report: Report) -> list[Grant]:
-        return await self._whole(self._report(self._attached(), report))
+        return await self._whole.do(self._report(self._attached(), report))
 
     async def call(self, call: Call) -> Outcome:
         self._attached()
-        return await self._core.children.outcome(await self._whole(self._core.children.start(call)))
+        return await self._core.children.outcome(await self._whole.do(self._core.children.start(call)))
 
     async def journal(self, journal: Journal) -> None:
-        await self._whole(self._core.journals.write(self._attached(), journal))
+        await self._whole.do(self._core.journals.write(self._attached(), journal))
 
     async def wait(self, wait: Wait) -> bool:
-        return await self._whole(self._core.journals.wait(self._attached(), wait))
+        return await self._whole.do(self._core.journals.wait(self._attached(), wait))
 
     async def release(self, tokens: dict[str, str]) -> None:
-        await self._whole(self._core.claims.release(self._attached(), tokens))
+        await self._whole.do(self._core.claims.release(self._attached(), tokens))
 
     def renew(self, worker_id: str) -> float:
         return FOR_EVER
@@ -63,13 +63,6 @@ class LocalLink:
     async def _report(self, link: Link, report: Report) -> list[Grant]:
         await self._core.claims.report(link, report)
         return await self._core.claims.claim_more(link, report.free)
-
-    async def _whole(self, request: Coroutine[Any, Any, T]) -> T:
-        """Have the request done as a whole, even when the worker that made it is cancelled."""
-        task = asyncio.get_running_loop().create_task(request)
-        self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
-        return await asyncio.shield(task)
 
     def _attached(self) -> Link:
         if self._link is None or not self._core.started:
