@@ -8,6 +8,7 @@ from urllib.parse import quote
 import msgspec
 from starlette.responses import Response
 
+from arriero.core.core import Core
 from arriero.core.listing import SessionView
 from arriero.core.records import NULL, TaskRecord
 from arriero.types.errors import ErrorInfo
@@ -86,6 +87,11 @@ def session_of(view: SessionView) -> SessionDefinition:
 def definition_of(task: TaskRecord) -> TaskDefinition:
     """:func:`task_view` as the documented class."""
     return TaskDefinition.model_validate_json(_encode(task_view(task)))
+
+
+async def task_shown(core: Core, session_id: str | None, task_id: str) -> dict[str, Any]:
+    """The documented task as it is now; one of any session when that is None."""
+    return task_view(await core.show(session_id, task_id))
 
 
 def task_view(task: TaskRecord) -> dict[str, Any]:

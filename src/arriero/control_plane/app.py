@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
+from arriero.control_plane.answers import NEXT
 from arriero.control_plane.hot import Hot
 from arriero.control_plane.link_server import link_routes
 from arriero.control_plane.openapi import add_hot_routes
@@ -50,6 +51,6 @@ def make_app(core: Core, queue_config: Callable[[], BaseModel] | None) -> FastAP
                 "traceparent",
                 "tracestate",
             ],
-            expose_headers=["Retry-After", "X-Next-After"],
+            expose_headers=["Retry-After", NEXT],
         )
     return app

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.types import Receive
 
 from arriero.types.errors import InvalidInput, PayloadTooLarge
 from arriero.types.jsonvalue import MAX_DEPTH, is_deep
 
+#: Bytes of a body that holds a few words.
+SMALL = 64 * 1024
+#: The most characters of an idempotency key.
+MAX_KEY = 255
+#: The cursor behind which a list goes on.
+After = Annotated[str, Query(max_length=150, pattern=r"^[^\x00]*$")]
+Key = Annotated[str, Header(min_length=1, max_length=MAX_KEY)]
 #: The most digits of a length that is worth reading.
 DIGITS = 18
 
@@ -52,7 +60,7 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T], what: str) -> T:
         raise InvalidInput(f"{what} cannot be read: {error}") from error
     except (RecursionError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{what} cannot be read: {type(error).__name__}") from error
-    if isinstance(value, dict) and is_deep(value):
+    if isinstance(value, dict) and is_deep(value, body):
         raise InvalidInput(f"{what} is nested more than {MAX_DEPTH} levels deep, which is the limit", limit=MAX_DEPTH)
     return value
 

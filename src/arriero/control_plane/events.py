@@ -9,7 +9,7 @@ import msgspec
 from arriero.control_plane.bodies import parse
 from arriero.core.inbox import Sent
 from arriero.types.errors import InvalidInput
-from arriero.types.jsonvalue import MAX_DEPTH, depth_of
+from arriero.types.jsonvalue import MAX_DEPTH, is_deep
 
 
 class _Definition(msgspec.Struct):
@@ -37,6 +37,6 @@ def sent_event(body: bytes, key: str | None) -> Sent:
     event = parse(
         text.encode("utf-8", "replace"), _event, "event_obj_str, a JSON object with qualified_name and value,"
     )
-    if depth_of(event.value) > MAX_DEPTH:
+    if is_deep(event.value, text):
         raise InvalidInput(f"the event lies more than {MAX_DEPTH} levels deep, which is the limit", limit=MAX_DEPTH)
     return Sent(service, event.qualified_name, msgspec.Raw(msgspec.json.encode(event.value)), text, key)

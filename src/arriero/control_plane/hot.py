@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from arriero.control_plane.answers import result_view
-from arriero.control_plane.bodies import parse, read_chunks
+from arriero.control_plane.bodies import MAX_KEY, parse, read_chunks
 from arriero.core.core import Core
 from arriero.core.outlook import reason
 from arriero.core.records import TaskRecord
@@ -24,7 +24,6 @@ _encode = msgspec.json.Encoder().encode
 #: A JSON text may be longer than what it says: each quote and line end of the input takes two characters.
 ESCAPED = 2
 BESIDES = 64 * 1024
-MAX_KEY = 255
 WAIT = b"wait="
 #: What a trace needs to go on; taken from the request into the task.
 TRACE_HEADERS = (b"traceparent", b"tracestate")
@@ -92,7 +91,7 @@ class Hot:
         """The result, or what is known of a task that has none yet."""
         if task.ended:
             return 200, _encode(result_view(task))
-        task = await self._core.show(task.session_id, task.id)
+        task = await self._core.show(task.session_id, task.id, with_input=False)
         if task.ended:
             return await self._outcome(await self._core.tasks.wait(task, 0))
         shown = {"task_id": task.id, "status": task.status, "waits_for": task.waits_for}

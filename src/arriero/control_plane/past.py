@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from arriero.control_plane.answers import answer, page, task_view
-from arriero.control_plane.bodies import parse, read_body
-from arriero.control_plane.hot import MAX_KEY
+from arriero.control_plane.answers import answer, page, task_shown
+from arriero.control_plane.bodies import SMALL, After, Key, parse, read_body
 from arriero.core import dead
 from arriero.core.core import Core
 from arriero.core.history import MOST
@@ -21,13 +20,9 @@ from arriero.types.names import LONGEST_NAME
 from arriero.types.strict import StrictRoute
 from arriero.types.tasks import TaskDefinition
 
-SMALL = 64 * 1024
-#: The cursor behind which the list of dead tasks goes on: a time and a task.
-After = Annotated[str, Query(max_length=150, pattern=r"^[^\x00]*$")]
 SHAPES = "#/components/schemas/{name}"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_NAME)]
-Key = Annotated[str, Header(min_length=1, max_length=MAX_KEY)]
 
 
 class Replaying(msgspec.Struct):
@@ -70,7 +65,7 @@ def past_routes(core: Core) -> APIRouter:
     @routes.get("/tasks/{task_id}", response_model=TaskDefinition, responses=refusals(404, 503))
     async def task(task_id: str) -> Response:
         """The task, whichever session it belongs to."""
-        return answer(await _task(core, None, task_id))
+        return answer(await task_shown(core, None, task_id))
 
     @routes.get("/sessions/{session_id}/tasks/{task_id}/history", responses=_gives("TaskHistory") | refusals(404, 503))
     async def history(
@@ -127,7 +122,7 @@ def changed_routes(core: Core) -> APIRouter:
     async def resume(session_id: str, task_id: str) -> Response:
         """Let any worker go on with a task that waits because its workflow has changed."""
         await core.changed.resume(await core.tasks.get(session_id, task_id))
-        return answer(await _task(core, session_id, task_id))
+        return answer(await task_shown(core, session_id, task_id))
 
     @routes.post(
         "/sessions/{session_id}/tasks/{task_id}/restart",
@@ -137,7 +132,7 @@ def changed_routes(core: Core) -> APIRouter:
     async def restart(session_id: str, task_id: str) -> Response:
         """Have a task that waits because its workflow has changed done from its beginning, on the one of today."""
         await core.changed.restart(await core.tasks.get(session_id, task_id))
-        return answer(await _task(core, session_id, task_id))
+        return answer(await task_shown(core, session_id, task_id))
 
     return routes
 
@@ -180,10 +175,6 @@ def dead_routes(core: Core) -> APIRouter:
 def _id_for(request: Request, key: str) -> str | None:
     """The id of the new task that stands for an idempotency key on this route."""
     return id_from(request.url.path, key) if key else None
-
-
-async def _task(core: Core, session_id: str | None, task_id: str) -> dict[str, Any]:
-    return task_view(await core.show(session_id, task_id))
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:

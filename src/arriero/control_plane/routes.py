@@ -11,10 +11,10 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from arriero.control_plane.answers import NEXT, answer, page, task_view
-from arriero.control_plane.bodies import parse, read_body
+from arriero.control_plane.answers import NEXT, answer, page, task_shown, task_view
+from arriero.control_plane.bodies import SMALL, After, Key, parse, read_body
 from arriero.control_plane.events import sent_event
-from arriero.control_plane.hot import ESCAPED, MAX_KEY
+from arriero.control_plane.hot import ESCAPED
 from arriero.control_plane.openapi import CANCELLING, EVENT, NEW_SESSION, STATE
 from arriero.control_plane.streaming import NDJSON, ServerSent, cursor
 from arriero.core.core import Core
@@ -40,11 +40,8 @@ class Cancelling(msgspec.Struct):
 
 
 _cancelling = msgspec.json.Decoder(Cancelling)
-SMALL = 64 * 1024
-#: How many entries of a list are wanted, and the cursor behind which it goes on.
+#: How many entries of a list are wanted.
 Limit = Annotated[int, Query(ge=1, le=MOST)]
-After = Annotated[str, Query(max_length=150, pattern=r"^[^\x00]*$")]
-Key = Annotated[str, Header(min_length=1, max_length=MAX_KEY)]
 LastEventId = Annotated[str, Header(json_schema_extra={"pattern": r"^[0-9]{0,18}$"})]
 
 
@@ -175,7 +172,7 @@ def task_routes(core: Core) -> APIRouter:
     @routes.get("/tasks/{task_id}", response_model=TaskDefinition, responses=refusals(404, 503))
     async def task(session_id: str, task_id: str) -> Response:
         """The task, with its status."""
-        return answer(await _task(core, session_id, task_id))
+        return answer(await task_shown(core, session_id, task_id))
 
     @routes.post("/tasks/{task_id}/send_event", responses=refusals(404, 409, 413, 503), openapi_extra=json_body(EVENT))
     async def send_event(session_id: str, task_id: str, request: Request, idempotency_key: Key = "") -> None:
@@ -195,7 +192,7 @@ def task_routes(core: Core) -> APIRouter:
         reason = parse(body, _cancelling, "the cancellation").reason if body.strip() else ""
         await core.tasks.get(session_id, task_id)
         await core.tasks.cancel(session_id, task_id, reason or "a client asked for it")
-        return answer(await _task(core, session_id, task_id))
+        return answer(await task_shown(core, session_id, task_id))
 
     @routes.get("/tasks/{task_id}/result_stream", response_class=NDJSON, responses=refusals(404, 503))
     async def result_stream(session_id: str, task_id: str, keep_alive: bool = False) -> Response:
@@ -248,7 +245,3 @@ def _without_credentials(value: Any) -> Any:
             return {name: _without_credentials(item) for name, item in value.items()}
         case _:
             return value
-
-
-async def _task(core: Core, session_id: str, task_id: str) -> dict[str, Any]:
-    return task_view(await core.show(session_id, task_id))

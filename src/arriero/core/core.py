@@ -131,9 +131,9 @@ class Core:
         action = actions[kind]
         self.kernel.agenda.after(delay, kind, name, lambda: action(name))
 
-    async def show(self, session_id: str | None, task_id: str) -> TaskRecord:
-        """The task with its input, its status as of its items, and all that it waits for."""
-        task = await self.tasks.show(session_id, task_id)
+    async def show(self, session_id: str | None, task_id: str, *, with_input: bool = True) -> TaskRecord:
+        """The task with its input, unless that is not wanted, its status as of its items, and all that it waits for."""
+        task = await self.tasks.show(session_id, task_id, with_input=with_input)
         service = await self._unserved(task)
         if service is not None:
             task.waits_for.append({WORKER: service})

@@ -12,7 +12,6 @@ from arriero.core.kernel import REFUSED, Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.making import context_for, grant_of
 from arriero.core.parking import entries_of
-from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, Loaded, StreamEntry
 from arriero.core.returns import IN_DOUBT
 from arriero.types.errors import ArrieroError, LogEnded, StateConflict, StoreDamaged, UnknownTask
@@ -182,7 +181,7 @@ class Grants:
 
     async def _ready_item(self, change: Change, link: Link, key: str) -> Loaded[ItemRecord] | None:
         """The item; what cannot be claimed leaves the index, unless it becomes ready meanwhile."""
-        item_id = item_of(key)
+        item_id = names.dated(key)
         try:
             item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         except StoreDamaged:
@@ -246,7 +245,7 @@ class Grants:
         own = link.solo if link.is_idle else None
         key = own or self._kernel.ready.oldest(link.service)
         if key is not None and self._links.idle(link.service):
-            self._kernel.on_ready(link.service, item_of(key))
+            self._kernel.on_ready(link.service, names.dated(key))
 
 
 def _is_ready(item: ItemRecord) -> bool:

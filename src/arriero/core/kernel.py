@@ -70,13 +70,13 @@ class Change:
 
     def make_ready(self, item: records.ItemRecord) -> None:
         """Put the item into its service's ready index."""
-        key = names.ready_key(item.created_at, item.id)
+        key = names.dated_key(item.created_at, item.id)
         self.ops.append(Put(names.ready(item.service), key, b"null"))
         self.ready.append((item.service, key))
         self.count(item.service, 1)
 
     def unready(self, item: records.ItemRecord) -> None:
-        key = names.ready_key(item.created_at, item.id)
+        key = names.dated_key(item.created_at, item.id)
         self.delete(names.ready(item.service), key)
         self.gone.append((item.service, key))
         self.count(item.service, -1)
@@ -167,7 +167,7 @@ class Kernel:
             self.ready.drop(service, key)
         for service, key in change.ready:
             self.ready.add(service, key)
-            self.on_ready(service, key.split("/", 1)[1])
+            self.on_ready(service, names.dated(key))
         for step in change.after:
             step()
         return committed

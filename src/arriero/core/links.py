@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from arriero.core import names, records
 from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel, decode
-from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, ServiceRecord, WorkerRecord
 from arriero.core.returns import Returns
 from arriero.core.services import Services
@@ -332,7 +331,7 @@ class Links:
         key, link.solo = link.solo, None
         if key is not None:
             self._kernel.ready.add(link.service, key)
-            self._kernel.on_ready(link.service, item_of(key))
+            self._kernel.on_ready(link.service, names.dated(key))
 
     def _expect_back(self, worker_id: str, within: float) -> None:
         if not self._kernel.agenda.has("grace", worker_id) and worker_id not in self._by_worker:

@@ -106,17 +106,13 @@ def seconds(key: str) -> float:
     return int(key.split("/", 1)[0]) / 1_000_000
 
 
-def ready_key(at: float, item_id: str) -> str:
-    return f"{moment(at)}/{item_id}"
-
-
-def dated_key(at: float, task_id: str) -> str:
-    """The key of a task in a list by time."""
-    return f"{moment(at)}/{task_id}"
+def dated_key(at: float, id: str) -> str:
+    """The key of an item or a task in a list by time."""
+    return f"{moment(at)}/{id}"
 
 
 def dated(key: str) -> str:
-    """The task that a dated key names."""
+    """The item or task that a dated key names."""
     return key.split("/", 1)[1]
 
 

@@ -102,8 +102,3 @@ class ReadyIndex:
         for document in documents:
             window.add(document.key)
         window.more = window.more or self._store.shared or len(documents) == WINDOW
-
-
-def item_of(key: str) -> str:
-    """The item that a ready key names."""
-    return key.split("/", 1)[1]

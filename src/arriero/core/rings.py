@@ -8,7 +8,6 @@ import logging
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Links
-from arriero.core.ready import item_of
 from arriero.core.records import ItemRecord, TaskRecord
 from arriero.core.services import Services
 from arriero.core.values import INPUT
@@ -58,12 +57,12 @@ class Rings:
         await self._kernel.ready.refresh(service)
         oldest = self._kernel.ready.oldest(service)
         if oldest is not None:
-            self.ring(service, item_of(oldest))
+            self.ring(service, names.dated(oldest))
         if self._services.is_linked(service):
             return
         while page := await self._kernel.store.scan(names.ready(service), oldest or ""):
             for document in page:
-                self._ask(service, item_of(document.key))
+                self._ask(service, names.dated(document.key))
             oldest = page[-1].key
 
     def ring(self, service: str, item_id: str) -> None:
@@ -108,7 +107,7 @@ class Rings:
             return
         created = names.seconds(oldest)
         if self._links.idle(service) and self._kernel.clock() - created >= FIRST_AGAIN:
-            self._ask(service, item_of(oldest))
+            self._ask(service, names.dated(oldest))
             delay = min(LONGEST_AGAIN, delay * 2)
         self._again(service, delay)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from arriero.core import names
 from arriero.core.kernel import Kernel
-from arriero.core.ready import item_of
 
 #: A service, and a shape of its handlers.
 Kind = tuple[str, str]
@@ -39,4 +39,4 @@ class Shapes:
         service, _ = kind
         for key in self._kept.pop(kind, ()):
             self._kernel.ready.add(service, key)
-            self._kernel.on_ready(service, item_of(key))
+            self._kernel.on_ready(service, names.dated(key))

@@ -139,9 +139,11 @@ class Tasks:
             raise UnknownTask(f"there is no task {task_id[:80]!r}{where}; GET /sessions/<session>/tasks lists them")
         return loaded.record
 
-    async def show(self, session_id: str | None, task_id: str) -> TaskRecord:
-        """The task with its input, and its status as of its items."""
-        record = await self._kernel.values.fill(await self.get(session_id, task_id), INPUT)
+    async def show(self, session_id: str | None, task_id: str, *, with_input: bool = True) -> TaskRecord:
+        """The task with its input, unless that is not wanted, and its status as of its items."""
+        record = await self.get(session_id, task_id)
+        if with_input:
+            await self._kernel.values.fill(record, INPUT)
         if not record.ended:
             item = await self._kernel.load(records.ITEM, names.ITEMS, record.id)
             if item is not None:

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from arriero.types.errors import InvalidInput
-from arriero.types.jsonvalue import MAX_DEPTH, depth_of
+from arriero.types.jsonvalue import MAX_DEPTH, is_deep
 
 if TYPE_CHECKING:  # the engine is heavy, and reading a text does not need it
     from workflows import Workflow
@@ -37,7 +37,7 @@ def parse_arguments(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         kind = _KIND.get(type(value), "null")
         raise InvalidInput(f"the input of a workflow's task is {EXPECTED}; this is {kind}")
-    if text.count("[") + text.count("{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
+    if is_deep(value, text):
         raise _too_deep()
     return value
 

@@ -29,7 +29,7 @@ from arriero.state_stores.memory import MemoryStore
 from arriero.testing import workloads
 from arriero.testing.chance import Chance, ChancyQueue
 from arriero.testing.lives import Life
-from arriero.testing.verdict import judge
+from arriero.testing.verdict import PATIENCE, judge
 from arriero.testing.virtual_time import VirtualTime
 from arriero.testing.wires import Network, WiredLink
 from arriero.testing.witness import Witness
@@ -43,8 +43,6 @@ from arriero.types.settings import ControlPlaneConfig
 T = TypeVar("T")
 
 START = 1_700_000_000.0
-#: Seconds until all must have ended once nothing goes wrong any more.
-PATIENCE = 600.0
 #: Seconds after which a client asks again.
 AGAIN = 0.2
 

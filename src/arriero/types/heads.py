@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from arriero.types.errors import HeadTooLarge
+from arriero.types.serving import error_bytes
 
 #: The most bytes of a request's line and headers together, and the most headers.
 MOST_BYTES = 64 * 1024
@@ -108,9 +108,9 @@ class BoundedHeads(HttpToolsProtocol):
             f"the request's line and headers are larger than {MOST_BYTES} bytes or more than {MOST_HEADERS} headers",
             limit=MOST_BYTES,
         )
-        body = msgspec.json.encode({"detail": error.message, "error": error.info()})
+        status, body, _ = error_bytes(error)
         head = (
-            f"HTTP/1.1 {error.status} Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+            f"HTTP/1.1 {status} Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)

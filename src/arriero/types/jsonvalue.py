@@ -33,20 +33,6 @@ _TEXT_ONLY = frozenset({str})
 _UNWRITABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
 
 
-def depth_of(value: Any) -> int:
-    """How deep arrays and objects lie in one another, in a value of plain JSON types."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        level = [
-            inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-    return depth - 1
-
-
 def encode_json(value: Any, what: str) -> bytes:
     """The JSON text of a value; :class:`NotJSON` says where in ``what`` something does not fit."""
     text = _encode_plain(value)
@@ -90,8 +76,11 @@ def _is_plain(value: Any) -> bool:
     return True
 
 
-def is_deep(value: Any) -> bool:
-    """Whether arrays and objects lie deeper in one another than may be."""
+def is_deep(value: Any, text: str | bytes) -> bool:
+    """Whether arrays and objects lie deeper in one another than may be, in what was read from that text."""
+    opened = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if opened <= MAX_DEPTH:
+        return False
     level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [

@@ -35,7 +35,7 @@ class StrictRequest(Request):
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
             raise json.JSONDecodeError(reason, body.decode("utf-8", "replace"), 0) from error
-        if is_deep(value):
+        if is_deep(value, body):
             text = body.decode("utf-8", "replace")
             raise json.JSONDecodeError(f"it is nested more than {MAX_DEPTH} levels deep", text, 0)
         return value

@@ -208,7 +208,7 @@ async def test_a_stale_ready_key_never_takes_a_requeued_item_out_of_the_index(ho
     first, second = await house.worker(), await house.worker()
     task = await house.submit(await house.core.sessions.create())
     [grant] = await first.claim()
-    house.core.kernel.ready.add("work", names.ready_key(await created(house, grant), grant.item_id))
+    house.core.kernel.ready.add("work", names.dated_key(await created(house, grant), grant.item_id))
     gate = house.store.hold(removes("ready"))
     claiming = asyncio.ensure_future(second.claim())
     await gate.arrived.wait()

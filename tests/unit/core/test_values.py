@@ -153,3 +153,13 @@ async def test_a_large_input_is_written_to_the_disk_once(make_house: MakeHouse, 
             written[name] = len(path.with_name(f"{name}.db-wal").read_bytes().rstrip(b"\0"))
     assert written["apart"] < 1.2 * size
     assert written["within"] > 1.8 * size
+
+
+async def test_who_asks_what_a_task_waits_for_does_not_have_its_input_read(make_house: MakeHouse) -> None:
+    house = await make_house(large_value=LARGE)
+    await house.worker()
+    task = await house.submit(await house.core.sessions.create(), text=TEXT)
+    await house.store.commit([Delete(names.VALUES, f"{task.id}/input")])
+    assert (await house.core.show(None, task.id, with_input=False)).status is TaskStatus.QUEUED
+    with pytest.raises(StoreDamaged):
+        await house.core.show(None, task.id)
