@@ -1,4 +1,5 @@
-"""The gates that no linter has: the length of modules and functions, and a reason beside every suppression.
+"""The gates that no linter has: the length of modules and functions, a reason beside every suppression, and a test for
+every promise.
 
 ``python -m tools.gates`` prints what breaks them, one line each, and ends with status 1 if anything does.
 """
@@ -9,6 +10,8 @@ import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+
+from tools import guarantees
 
 FOLDERS = ("src", "tests", "tools", "examples", "benchmarks")
 MODULE_LINES = 600
@@ -22,6 +25,7 @@ SUPPRESSION = re.compile(r"#\s*(type: ignore(\[[^\]]*\])?|noqa(: *[A-Z]+\d+([, ]
 
 def main() -> int:
     broken = [line for path in modules() for line in broken_gates(path, path.as_posix())]
+    broken += guarantees.broken()
     print(*broken, sep="\n", end="\n" if broken else "")
     return 1 if broken else 0
 

@@ -42,6 +42,7 @@ async def test_finished_running_and_queued_tasks_outlive_the_core(
     assert len(parts.done_outside()) == 1
 
 
+@pytest.mark.shows("down.control-plane")
 async def test_what_a_worker_finishes_while_the_core_is_away_is_reported_when_it_is_back(
     core: Core, client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:
@@ -129,6 +130,7 @@ async def test_a_core_that_is_told_to_end_does_not_wait_for_those_who_wait(
         assert await reading == "through a"
 
 
+@pytest.mark.shows("time.outage")
 async def test_a_core_that_was_stopped_for_longer_than_a_lease_takes_no_items_away(
     core: Core, client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

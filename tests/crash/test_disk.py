@@ -26,6 +26,7 @@ def make_room(core: Core) -> None:
     resource.prlimit(core.pid, resource.RLIMIT_FSIZE, (hard, hard))
 
 
+@pytest.mark.shows("down.store")
 async def test_a_full_disk_refuses_tasks_with_503_and_takes_them_when_there_is_room(
     core: Core, client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:
@@ -50,6 +51,7 @@ async def test_a_full_disk_refuses_tasks_with_503_and_takes_them_when_there_is_r
         assert (await ask(core.port, request("GET", "/ready"))).status == 200
 
 
+@pytest.mark.shows("down.store")
 async def test_a_core_that_nobody_writes_to_says_when_its_disk_has_room_again(
     core: Core, client: AsyncLlamaDeployClient
 ) -> None:
@@ -61,6 +63,7 @@ async def test_a_core_that_nobody_writes_to_says_when_its_disk_has_room_again(
     assert (await ask(core.port, request("GET", "/ready"))).status == 200
 
 
+@pytest.mark.shows("down.results")
 async def test_what_runs_while_the_disk_is_full_is_reported_when_there_is_room(
     core: Core, client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

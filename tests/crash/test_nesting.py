@@ -24,6 +24,7 @@ async def runs_again(session: AsyncSessionClient, task: str) -> None:
             return
 
 
+@pytest.mark.shows("again.children")
 async def test_a_parent_that_runs_again_finds_its_child_at_work(client: AsyncLlamaDeployClient, parts: Parts) -> None:
     session = await client.create_session()
     async with parts.worker() as child, parts.worker("Delegating", service="delegating") as first:
@@ -56,6 +57,7 @@ async def test_a_child_of_a_killed_worker_is_done_by_another_for_the_same_parent
             assert [line[0] for line in parts.done_outside()].count("delegated") == 1
 
 
+@pytest.mark.shows("event.stored")
 async def test_an_answer_reaches_the_run_that_follows_a_killed_worker(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

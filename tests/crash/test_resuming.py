@@ -23,6 +23,7 @@ def worker(parts: Parts, name: str, service: str) -> Worker:
     return parts.worker(name, service, where=HERE)
 
 
+@pytest.mark.shows("journal.ahead")
 async def test_a_killed_worker_s_run_goes_on_where_it_stood(client: AsyncLlamaDeployClient, parts: Parts) -> None:
     session = await client.create_session()
     async with worker(parts, "Steps", "steps") as first:
@@ -65,6 +66,7 @@ async def waiting(session: AsyncSessionClient, task: str) -> None:
             return
 
 
+@pytest.mark.shows("wait.left")
 async def test_a_run_that_waits_for_a_person_outlives_its_worker(client: AsyncLlamaDeployClient, parts: Parts) -> None:
     session = await client.create_session()
     async with worker(parts, "Asking", "asking") as first:
@@ -80,6 +82,7 @@ async def test_a_run_that_waits_for_a_person_outlives_its_worker(client: AsyncLl
     assert [word for word, _ in parts.done_outside()] == ["ask", "answered"]
 
 
+@pytest.mark.shows("again.failed-step")
 async def test_an_attempt_that_failed_is_followed_by_one_of_the_failed_step_alone(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

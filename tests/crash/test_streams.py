@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from arriero import AsyncLlamaDeployClient
 from arriero.types.tasks import TaskStatus
@@ -75,6 +76,7 @@ def is_whole(entries: list[tuple[int, str, dict[str, Any]]]) -> None:
     assert [data["data"]["number"] for _, _, data in entries[:EVENTS]] == list(range(EVENTS))
 
 
+@pytest.mark.shows("stream.once")
 async def test_a_reader_that_drops_its_connection_every_few_events_misses_and_repeats_nothing(
     core: Core, client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

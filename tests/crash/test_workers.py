@@ -18,6 +18,7 @@ def core(lasting_core: Core) -> Core:
     return lasting_core
 
 
+@pytest.mark.shows("link.grace")
 async def test_the_task_of_a_killed_worker_is_done_by_another(client: AsyncLlamaDeployClient, parts: Parts) -> None:
     session = await client.create_session()
     async with parts.worker() as first:
@@ -32,6 +33,7 @@ async def test_the_task_of_a_killed_worker_is_done_by_another(client: AsyncLlama
             assert kinds == ["event", "restarted", "event", "event", "end"]
 
 
+@pytest.mark.shows("accept.worker-left")
 async def test_a_killed_workers_task_waits_until_a_worker_comes(client: AsyncLlamaDeployClient, parts: Parts) -> None:
     session = await client.create_session()
     async with parts.worker() as first:
@@ -43,6 +45,7 @@ async def test_a_killed_workers_task_waits_until_a_worker_comes(client: AsyncLla
     assert len(parts.done_outside()) == 2
 
 
+@pytest.mark.shows("fencing.told")
 async def test_a_worker_stopped_past_its_lease_is_refused_and_goes_on(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:
@@ -109,6 +112,7 @@ async def test_a_worker_that_is_told_to_end_finishes_what_runs_and_takes_nothing
         assert await parts.kinds(one, task) == ["event", "event", "end"]
 
 
+@pytest.mark.shows("retry.losses")
 async def test_a_step_that_kills_every_worker_is_dead_and_the_others_are_done(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:
@@ -149,6 +153,7 @@ async def let_all(parts: Parts, name: str) -> None:
         await parts.gate.open(name)
 
 
+@pytest.mark.shows("end.first-wins")
 async def test_three_hundred_tasks_end_once_each_while_workers_are_killed(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

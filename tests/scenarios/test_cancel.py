@@ -98,6 +98,7 @@ async def test_a_deadline_stops_the_handler_and_names_its_limit(session: AsyncSe
     assert (shown.deadline, shown.status) == (1.0, TaskStatus.TIMED_OUT)
 
 
+@pytest.mark.shows("deadline.waiting")
 async def test_a_deadline_counts_while_a_task_is_queued(session: AsyncSessionClient) -> None:
     async with heart() as first, heart() as late:
         ahead = await session.create_task(first.task)
@@ -112,6 +113,7 @@ async def test_a_deadline_counts_while_a_task_is_queued(session: AsyncSessionCli
         assert not late.began.is_set()
 
 
+@pytest.mark.shows("cancel.children")
 async def test_cancels_and_deadlines_reach_what_runs_below_a_task(core: Core, session: AsyncSessionClient) -> None:
     async with (
         Worker(f"{HERE}:Beating", service="beating", core=core),
@@ -141,6 +143,7 @@ async def test_a_task_that_waits_for_an_answer_is_cancelled(session: AsyncSessio
     assert await session.run("greeting", name="Ada") == "hello Ada"
 
 
+@pytest.mark.shows("deadline.waiting")
 async def test_a_deadline_counts_while_a_task_waits_for_an_answer(session: AsyncSessionClient) -> None:
     task_id = await waiting(session, deadline=1.0)
     with pytest.raises(TaskTimedOut, match=r"deadline of 1 s"):

@@ -180,6 +180,7 @@ async def test_a_stream_that_is_left_early_lets_the_task_go_on(session: AsyncSes
     assert numbers == [*range(300), None]
 
 
+@pytest.mark.shows("accept.raises")
 async def test_a_failed_task_raises_with_type_message_and_step(session: AsyncSessionClient) -> None:
     with pytest.raises(TaskFailed, match="LookupError: broken") as raised:
         await session.run("failing", text="broken")
@@ -230,6 +231,7 @@ async def test_arguments_that_are_no_json_are_refused_before_anything_is_sent(se
     assert await session.get_tasks() == []
 
 
+@pytest.mark.shows("default.input")
 async def test_an_input_of_eleven_mebibytes_is_refused_with_the_limit(session: AsyncSessionClient) -> None:
     with pytest.raises(InvalidInput, match="max_input"):
         await session.run("greeting", name="x" * (11 * 1024 * 1024))

@@ -303,6 +303,7 @@ async def test_a_result_that_is_not_there_yet_is_null(http: Http, session: str, 
     assert (await http.get(path))[1]["status"] == "completed"
 
 
+@pytest.mark.shows("accept.wait")
 async def test_submitting_with_wait_gives_the_result_or_the_id_of_what_goes_on(
     http: Http, session: str, gate: Gate
 ) -> None:
@@ -316,6 +317,7 @@ async def test_submitting_with_wait_gives_the_result_or_the_id_of_what_goes_on(
     assert result["result"] == "through"
 
 
+@pytest.mark.shows("accept.wait")
 async def test_a_task_that_fails_is_answered_with_its_status_and_error(http: Http, session: str) -> None:
     result = await done(http, session, "failing", '{"text": "broken"}')
     assert (result["status"], result["value"], result["result"]) == ("failed", None, "broken")
@@ -326,12 +328,14 @@ async def test_a_task_that_fails_is_answered_with_its_status_and_error(http: Htt
     assert (shown["status"], shown["error"]) == ("failed", result["error"])
 
 
+@pytest.mark.shows("accept.known")
 async def test_an_unknown_service_is_refused_and_leaves_no_task(http: Http, session: str) -> None:
     answer = await http.post(f"/sessions/{session}/tasks", task("dubble"))
     refused(answer, 404, "unknown_service", "dubble", "counting, double, failing, gate", "did you mean 'double'")
     assert await http.get(f"/sessions/{session}/tasks") == (200, [])
 
 
+@pytest.mark.shows("accept.repeat")
 async def test_the_same_task_submitted_again_is_the_same_task(http: Http, session: str) -> None:
     body = task("double", '{"x": 5}', task_id="T")
     answers = [await http.post(f"/sessions/{session}/tasks", body) for _ in range(3)]
@@ -347,6 +351,7 @@ async def test_the_same_task_submitted_again_is_the_same_task(http: Http, sessio
     assert len(listed) == 1
 
 
+@pytest.mark.shows("accept.key")
 async def test_an_idempotency_key_stands_for_one_task_in_its_session(http: Http, session: str) -> None:
     path, key = f"/sessions/{session}/tasks", {"Idempotency-Key": "order 66"}
     first = await http.post(path, task("double", '{"x": 1}'), headers=key)
@@ -360,6 +365,7 @@ async def test_an_idempotency_key_stands_for_one_task_in_its_session(http: Http,
     assert elsewhere != first
 
 
+@pytest.mark.shows("accept.key")
 async def test_many_submissions_of_one_key_at_once_make_one_task(http: Http, session: str) -> None:
     path, key = f"/sessions/{session}/tasks?wait=20", {"Idempotency-Key": "k"}
     answers = await asyncio.gather(*(http.post(path, task("double", '{"x": 1}'), headers=key) for _ in range(20)))
@@ -393,6 +399,7 @@ async def test_a_cancelled_task_is_shown_as_it_is_then(http: Http, session: str,
     assert (result["status"], result["error"]) == ("cancelled", shown["error"])
 
 
+@pytest.mark.shows("end.first-wins")
 async def test_cancelling_needs_no_body_and_changes_nothing_that_has_ended(http: Http, session: str) -> None:
     await done(http, session, "double", '{"x": 1}', task_id="T")
     for body in (None, {}, {"reason": None}, {"reason": "too late"}):
@@ -441,6 +448,7 @@ async def test_events_and_result_of_a_foreign_service_are_taken(http: Http, sess
         assert await response.text() == '{"progress":0}\n{"progress":1}\n'
 
 
+@pytest.mark.shows("message.refused")
 async def test_nobody_but_its_worker_ends_a_task_that_was_claimed(http: Http, session: str, gate: Gate) -> None:
     await http.post(f"/sessions/{session}/tasks", task("gate", task_id="T"))
     await gate.entered.wait()

@@ -72,6 +72,7 @@ async def next_result(heard: Subscription) -> TaskResult:
     return TaskResult.model_validate(message.data)
 
 
+@pytest.mark.shows("run.index")
 async def test_events_and_then_the_result_are_published_to_the_control_plane(
     queue: SimpleMessageQueue, heard: Subscription
 ) -> None:
@@ -342,6 +343,7 @@ async def test_the_control_plane_sends_a_foreign_service_the_whole_task_in_its_o
     assert len(told) == 2
 
 
+@pytest.mark.shows("down.queue")
 async def test_a_foreign_service_gets_its_task_when_the_queue_is_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,7 @@ async def test_the_bound_workflow_runs_in_place_of_a_service_with_the_same_strea
         assert seen == [("double", "Note"), ("double", "StopEvent"), ("", "StopEvent")]
 
 
+@pytest.mark.shows("wait.slot")
 async def test_a_service_that_calls_itself_needs_no_more_than_one_slot(system: System) -> None:
     async with system.serve(me=Countdown(), slots=1) as session:
         assert await session.call("me", {"n": 5}) == [5, 4, 3, 2, 1, 0]
@@ -182,6 +183,7 @@ async def test_an_answer_reaches_the_child_that_asked(system: System, *, is_boun
         assert (await session.get_task_result(task_id)).value == ["well"]
 
 
+@pytest.mark.shows("wait.slot")
 async def test_a_run_that_rests_is_waiting_and_says_for_what(system: System) -> None:
     async with system.serve(asks=Asks(), slots=1) as session:
         task_id = await session.run_nowait("asks")
@@ -231,6 +233,7 @@ async def test_cancelling_a_task_ends_what_its_steps_wait_for(system: System, *,
                 pass
 
 
+@pytest.mark.shows("deadline.children")
 async def test_a_deadline_ends_the_children_too(system: System) -> None:
     long = Long()
     async with system.serve(outer=Outer(), double=long) as session:

@@ -93,6 +93,7 @@ async def test_a_history_tells_of_steps_events_and_the_error(session: Any) -> No
     assert (event.type, event.data) == ("Progress", {"number": 1, "note": ""})
 
 
+@pytest.mark.shows("end.copies")
 async def test_a_task_is_forked_behind_a_step_and_replayed(session: Any) -> None:
     task = await result(session.run_nowait("asking"))
     with pytest.raises(NotEnded):

@@ -107,6 +107,7 @@ async def test_of_two_answers_the_second_is_refused_while_the_task_goes_on(sessi
         await result(session.send_event("shipping", task_id, Reply(text="five")))
 
 
+@pytest.mark.shows("event.early")
 async def test_an_answer_that_comes_before_its_question_waits_for_it(session: Any, gate: Gate) -> None:
     task_id = await result(session.run_nowait("shipping", port=gate.port, before=session.session_id))
     visitor = await gate.arrived(session.session_id)
@@ -189,6 +190,7 @@ async def begun(http: Http, service: str, **arguments: Any) -> Answering:
     return Answering(http, session_id, told, service)
 
 
+@pytest.mark.shows("event.once")
 async def test_of_ten_answers_at_once_one_counts(http: Http, gate: Gate) -> None:
     asking = await begun(http, "shipping", port=gate.port, behind="ten")
     await asking.asked()
@@ -199,6 +201,7 @@ async def test_of_ten_answers_at_once_one_counts(http: Http, gate: Gate) -> None
     assert await asking.events() == [{"text": "how many?"}, {"text": taken}, {"result": f"shipped {taken}"}]
 
 
+@pytest.mark.shows("event.once")
 async def test_an_answer_repeated_under_its_key_is_one_answer(http: Http, gate: Gate) -> None:
     asking = await begun(http, "shipping", port=gate.port, behind="key")
     await asking.asked()
@@ -211,6 +214,7 @@ async def test_an_answer_repeated_under_its_key_is_one_answer(http: Http, gate: 
     assert await asking.send(key="other", text="three") == (409, "already_ended")
 
 
+@pytest.mark.shows("event.undeclared")
 async def test_an_undeclared_type_is_refused_with_the_names_of_those_that_are_taken(http: Http) -> None:
     asking = await begun(http, "shipping")
     event = json.dumps({"qualified_name": "os.system", "value": {"command": "true"}})
@@ -282,6 +286,7 @@ async def test_the_base_class_of_answers_is_taken_where_it_is_waited_for(http: H
 # Whoever is away
 
 
+@pytest.mark.shows("event.early")
 @pytest.mark.parametrize(("name", "answer"), [("Shipping", Reply(text="three")), ("Patient", Reply(text="three"))])
 async def test_an_answer_to_a_task_that_nobody_has_begun_waits_with_it(served: Core, name: str, answer: Reply) -> None:
     async with served.client() as client:
@@ -296,6 +301,7 @@ async def test_an_answer_to_a_task_that_nobody_has_begun_waits_with_it(served: C
     assert (types[0], types[-1], "three" in value) == ("Question", "StopEvent", True)
 
 
+@pytest.mark.shows("event.stored")
 async def test_a_question_outlives_the_core_that_asked_it() -> None:
     async with Core() as core, core.client(timeout=30) as client, asking(core, "Shipping", "shipping"):
         session = await client.create_session()

@@ -101,6 +101,7 @@ def as_text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
+@pytest.mark.shows("retry.count")
 @CLASSES
 def test_the_documented_defaults_hold(kind: type[BaseSettings]) -> None:
     dumped = kind().model_dump()

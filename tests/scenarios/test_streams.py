@@ -88,6 +88,7 @@ async def lines(response: Any) -> list[Any]:
 # Lines of JSON
 
 
+@pytest.mark.shows("stream.lines")
 async def test_a_stream_gives_each_event_and_the_stop_event_as_lines_of_json(streaming: Streaming) -> None:
     path = await streaming.start("counting", upto=3)
     async with streaming.http.stream(f"{path}/result_stream") as response:
@@ -126,6 +127,7 @@ async def test_events_come_while_the_task_runs(streaming: Streaming) -> None:
         streaming.steered.orders.put_nowait(None)
 
 
+@pytest.mark.shows("stream.lines")
 async def test_a_failed_task_ends_its_lines_with_one_error(streaming: Streaming) -> None:
     path = await streaming.start("failing", text="broken")
     async with streaming.http.stream(f"{path}/result_stream") as response:
@@ -156,6 +158,7 @@ async def test_a_session_that_is_deleted_ends_the_streams_of_its_tasks(streaming
 # Server-sent events
 
 
+@pytest.mark.shows("stream.end", "stream.sent-events")
 async def test_server_sent_events_have_rising_ids_and_one_end(streaming: Streaming) -> None:
     path = await streaming.start("counting", upto=3)
     async with streaming.http.stream(f"{path}/events") as response:
@@ -171,6 +174,7 @@ async def test_server_sent_events_have_rising_ids_and_one_end(streaming: Streami
     assert [event["data"] for event in own[:3]] == [{"number": number, "note": "ñ"} for number in range(3)]
 
 
+@pytest.mark.shows("stream.resume")
 async def test_a_stream_resumes_behind_the_last_event_id(streaming: Streaming) -> None:
     path = await streaming.start("counting", upto=20)
     await streaming.http.get(f"{path}/result?wait=20")
@@ -181,6 +185,7 @@ async def test_a_stream_resumes_behind_the_last_event_id(streaming: Streaming) -
             assert [later async for later in sent_events(response)] == events[number + 1 :]
 
 
+@pytest.mark.shows("stream.resume")
 async def test_a_reader_that_comes_back_again_and_again_sees_each_event_once(streaming: Streaming) -> None:
     path = await streaming.start("steered")
     seen: list[Sent] = []
@@ -215,6 +220,7 @@ async def test_readers_at_the_same_time_see_the_same(streaming: Streaming) -> No
     assert all(other == first for other in others)
 
 
+@pytest.mark.shows("stream.end")
 async def test_the_end_of_a_failed_task_tells_why(streaming: Streaming) -> None:
     path = await streaming.start("failing", text="broken")
     async with streaming.http.stream(f"{path}/events") as response:

@@ -119,6 +119,7 @@ async def test_a_control_plane_shows_its_documented_attributes(plane: ControlPla
         await plane.get_service("s")
 
 
+@pytest.mark.shows("message.taken")
 async def test_a_control_plane_takes_documented_messages_from_its_topic(
     plane: ControlPlaneServer, client: AsyncLlamaDeployClient
 ) -> None:

@@ -118,6 +118,7 @@ async def test_a_stop_event_of_ones_own_is_the_result_with_its_fields(system: Sy
 # Context
 
 
+@pytest.mark.shows("session.context")
 async def test_context_is_carried_from_task_to_task_within_session_and_service_and_not_across(system: System) -> None:
     workflow = Remembering()
     async with system.serve(workflow, "one"), system.serve(workflow, "two"):
@@ -127,6 +128,7 @@ async def test_context_is_carried_from_task_to_task_within_session_and_service_a
     assert given == [["1"], ["1", "2"], ["3"], ["4"], ["1", "2", "5"], ["3", "6"]]
 
 
+@pytest.mark.shows("session.order")
 async def test_tasks_of_a_session_submitted_at_once_run_in_order_on_one_context(system: System) -> None:
     async with system.serve(Remembering(), "remembering", max_concurrent_tasks=8):
         session = await system.client.create_session()
@@ -172,6 +174,7 @@ class Breaking(Workflow):
         return StopEvent(result=count)
 
 
+@pytest.mark.shows("session.context")
 async def test_a_task_that_fails_leaves_the_context_as_it_was(system: System) -> None:
     async with system.serve(Breaking(), "breaking"):
         session = await system.client.create_session()
@@ -181,6 +184,7 @@ async def test_a_task_that_fails_leaves_the_context_as_it_was(system: System) ->
         assert await session.run("breaking") == "2"
 
 
+@pytest.mark.shows("session.context")
 async def test_context_survives_the_restart_of_the_whole_system(tmp_path: Path) -> None:
     given = []
     for word in ("a", "b", "c"):
@@ -260,6 +264,7 @@ async def test_never_more_tasks_run_than_a_service_takes_at_once_and_all_its_slo
     assert max(peaks) == 5
 
 
+@pytest.mark.shows("session.parallel")
 async def test_parallel_sessions_run_their_tasks_at_once_and_keep_nothing(system: System) -> None:
     meeting = asyncio.Barrier(4)
     async with (
@@ -273,6 +278,7 @@ async def test_parallel_sessions_run_their_tasks_at_once_and_keep_nothing(system
             assert json.loads(await session.run("remembering", word=word)) == [word]
 
 
+@pytest.mark.shows("claim.once")
 async def test_two_workers_of_one_service_share_its_tasks_and_none_is_run_twice(system: System) -> None:
     ran: list[int] = []
     meeting = asyncio.Barrier(4)
@@ -393,6 +399,7 @@ async def test_an_error_that_may_pass_is_tried_again_and_counted(system: System)
     assert (result.attempts, len(tries)) == (3, 3)
 
 
+@pytest.mark.shows("retry.count")
 async def test_an_error_that_does_not_pass_fails_when_the_retries_are_used_up(system: System) -> None:
     async def never() -> None:
         raise ConnectionError("down")
@@ -432,6 +439,7 @@ class Endless(Workflow):
         return StopEvent()
 
 
+@pytest.mark.shows("deadline.workflow")
 async def test_a_workflows_own_timeout_is_a_typed_end(system: System) -> None:
     async with system.serve(Endless(timeout=0.2), "endless"):
         session = await system.client.create_session()
@@ -462,6 +470,7 @@ async def test_resources_are_given_to_steps(system: System) -> None:
         assert await session.run("buying", count=4) == "12"
 
 
+@pytest.mark.shows("accept.worker-left")
 async def test_a_task_waits_for_a_service_that_is_known_and_has_no_worker_now(system: System) -> None:
     session = await system.client.create_session()
     async with system.serve(Greeting(), "greeting"):

@@ -157,6 +157,7 @@ async def revive(harness: Harness, deaths: Deaths) -> None:
             hand.begin()
 
 
+@pytest.mark.shows("down.everything")
 @pytest.mark.parametrize("kind", ["before", "after", "frames"])
 async def test_whatever_dies_at_any_point_all_ends_as_it_should(kind: str) -> None:
     points = await history(kind)
@@ -165,6 +166,7 @@ async def test_whatever_dies_at_any_point_all_ends_as_it_should(kind: str) -> No
         await history(kind, at)
 
 
+@pytest.mark.shows("down.everything")
 @pytest.mark.parametrize("kind", ["after", "frames"])
 async def test_whatever_dies_again_while_it_recovers_all_ends_as_it_should(kind: str) -> None:
     points = await history(kind)

@@ -36,6 +36,7 @@ def test_a_history_that_once_broke_a_promise_breaks_none(seed: int) -> None:
     assert history.tasks > 0
 
 
+@pytest.mark.shows("ring.hint", "down.everything")
 @pytest.mark.parametrize("first", range(FIRST, FIRST + MANY, AT_ONCE))
 def test_no_history_breaks_a_promise(first: int) -> None:
     histories = [simulate(seed) for seed in range(first, min(first + AT_ONCE, FIRST + MANY))]

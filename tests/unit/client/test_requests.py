@@ -69,6 +69,7 @@ def test_each_request_is_the_documented_one(request_: Request[Any], method: str,
     assert (request_.headers.get("Content-Type") == "application/json") == (body is not None)
 
 
+@pytest.mark.shows("accept.client-keys")
 def test_a_submission_carries_its_task_id_as_its_idempotency_key() -> None:
     assert requests.submit(TASK).headers["Idempotency-Key"] == "T"
     assert requests.submit_and_wait(TASK, 1).headers["Idempotency-Key"] == "T"
@@ -107,6 +108,7 @@ def test_a_stream_resumes_behind_the_event_that_was_seen_last() -> None:
     assert requests.task_events("S", "T", "17").headers["Last-Event-ID"] == "17"
 
 
+@pytest.mark.shows("accept.kept")
 def test_an_idempotency_key_always_gives_the_task_id_that_the_control_plane_would_give() -> None:
     assert requests.new_task_id("S", "key") == requests.new_task_id("S", "key") == id_from("/sessions/S/tasks", "key")
     assert requests.new_task_id("S") != requests.new_task_id("S")

@@ -47,6 +47,7 @@ async def woken(house: House, task: TaskRecord, entries: int = 3) -> None:
                 return
 
 
+@pytest.mark.shows("end.waiting")
 async def test_it_waits_with_the_reason_and_no_worker_of_other_steps_is_given_it(house: House) -> None:
     other, task = await stopped(house)
     assert await shown(house, task) == (TaskStatus.WAITING, [{"events": [REASON]}])

@@ -50,6 +50,7 @@ async def test_the_first_child_takes_one_commit_and_so_does_the_next(house: Hous
         assert house.store.stats.commits - before == 1  # type: ignore[attr-defined]  # as above
 
 
+@pytest.mark.shows("again.children")
 async def test_the_same_call_is_the_same_child_also_when_the_parent_runs_again(house: House) -> None:
     outer, inner = await house.worker("outer"), await house.worker("inner")
     await house.submit(await house.core.sessions.create(), "outer")
@@ -67,6 +68,7 @@ async def test_the_same_call_is_the_same_child_also_when_the_parent_runs_again(h
     assert msgspec.json.decode((await second).value) == 2
 
 
+@pytest.mark.shows("again.failed-child")
 async def test_a_child_that_failed_is_done_anew_when_its_parent_is_tried_again(house: House) -> None:
     outer, inner = await house.worker("outer"), await house.worker("inner")
     await house.submit(await house.core.sessions.create(), "outer")
@@ -85,6 +87,7 @@ async def test_a_child_that_failed_is_done_anew_when_its_parent_is_tried_again(h
     assert msgspec.json.decode((await outcome).value) == "now"
 
 
+@pytest.mark.shows("cancel.children", "cancel.stale-parent")
 async def test_children_end_with_their_parent_also_those_of_children(house: House) -> None:
     outer, inner = await house.worker("outer"), await house.worker("inner")
     task = await house.submit(await house.core.sessions.create(), "outer")
@@ -103,6 +106,7 @@ async def test_children_end_with_their_parent_also_those_of_children(house: Hous
         await outer.call(parent, "inner", key="late")
 
 
+@pytest.mark.shows("cancel.children")
 async def test_a_core_that_starts_again_ends_the_children_that_were_left(house: House) -> None:
     outer, inner = await house.worker("outer"), await house.worker("inner")
     task = await house.submit(await house.core.sessions.create(), "outer")
@@ -164,6 +168,7 @@ async def test_what_children_stream_stands_in_the_task_s_stream_with_its_path(ho
     assert told == [("", "before"), ("inner", "within")]
 
 
+@pytest.mark.shows("nested.depth")
 async def test_calls_beyond_the_limit_of_nesting_are_refused(make_house: MakeHouse) -> None:
     house = await make_house(max_nesting=1)
     worker = await house.worker("loop")
@@ -184,6 +189,7 @@ async def test_a_call_of_an_unknown_service_names_those_that_are_known(house: Ho
         await worker.call(parent, "nowhere")
 
 
+@pytest.mark.shows("claim.oldest")
 async def test_children_of_an_older_task_come_before_a_younger_task(house: House) -> None:
     worker = await house.worker("loop")
     await house.submit(await house.core.sessions.create(), "loop")
@@ -194,6 +200,7 @@ async def test_children_of_an_older_task_come_before_a_younger_task(house: House
     assert first.path == "loop"
 
 
+@pytest.mark.shows("end.waiting")
 async def test_a_task_whose_item_waits_for_a_child_says_so(house: House) -> None:
     outer, _ = await house.worker("outer"), await house.worker("inner")
     task = await house.submit(await house.core.sessions.create(), "outer")
@@ -254,3 +261,38 @@ async def test_a_task_whose_child_has_no_worker_says_which_service_lacks_one(mak
     await outer.call(parent, "inner")
     shown = await house.core.show(task.session_id, task.id)
     assert {"worker_of": "inner"} in shown.waits_for
+
+
+@pytest.mark.shows("deadline.children")
+async def test_a_child_has_what_remains_of_the_deadline_of_its_task(house: House) -> None:
+    outer, inner = await house.worker("outer"), await house.worker("inner")
+    await house.submit(await house.core.sessions.create(), "outer", deadline=100.0)
+    [parent] = await outer.claim()
+    await outer.call(parent, "inner")
+    [child] = await inner.claim()
+    assert parent.deadline is not None
+    assert child.deadline is not None
+    assert 0 < child.deadline <= parent.deadline <= 100.0
+
+
+@pytest.mark.shows("session.children")
+async def test_children_take_no_part_in_their_session(house: House) -> None:
+    outer, inner = await house.worker("outer"), await house.worker("inner")
+    session = await house.core.sessions.create()
+    before = await house.submit(session, "inner")
+    [grant] = await inner.claim()
+    await inner.complete(grant, context="kept")
+    await house.submit(session, "inner", task_id="head")
+    task = await house.submit(session, "outer")
+    [parent] = await outer.claim()
+    await outer.call(parent, "inner", key="1")
+    await outer.call(parent, "inner", key="2")
+    head, first, second = await inner.claim(8)  # the children wait neither for the session's task nor for each other
+    assert (head.task_id, head.context) == ("head", "kept")
+    assert [child.context for child in (first, second)] == [None, None]
+    await inner.complete(first, context="of a child")
+    await inner.complete(head)
+    await house.submit(session, "inner")
+    [following] = await inner.claim()
+    assert following.context == "kept"
+    assert (await house.core.listing.session(session)).task_ids == [before.id, "head", task.id, following.task_id]

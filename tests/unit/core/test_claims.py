@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from arriero.core import names, records
+from arriero.core import items, names, records
 from arriero.types.errors import Fenced, PayloadTooLarge
 from arriero.types.link import Grant
 from arriero.types.tasks import TaskStatus
-from tests.unit.core.conftest import Hand, House, MakeHouse, event
+from tests.unit.core.conftest import Clock, Hand, House, MakeHouse, event
 
 
+@pytest.mark.shows("claim.once")
 async def test_a_claimed_item_is_granted_to_nobody_else(house: House) -> None:
     first, second = await house.worker(), await house.worker()
     await house.submit(await house.core.sessions.create())
@@ -20,6 +23,7 @@ async def test_a_claimed_item_is_granted_to_nobody_else(house: House) -> None:
     assert await second.claim() == []
 
 
+@pytest.mark.shows("claim.once")
 async def test_many_workers_at_once_share_the_items_without_doubles(house: House) -> None:
     workers = [await house.worker() for _ in range(5)]
     for _ in range(40):
@@ -28,6 +32,7 @@ async def test_many_workers_at_once_share_the_items_without_doubles(house: House
     assert len({grant.item_id for grant in grants}) == len(grants) == 40
 
 
+@pytest.mark.shows("claim.brings")
 async def test_a_report_ends_the_task_with_its_value(house: House) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create(), text='{"a": 1}')
@@ -38,6 +43,7 @@ async def test_a_report_ends_the_task_with_its_value(house: House) -> None:
     assert (ended.status, bytes(ended.value)) == (TaskStatus.COMPLETED, b'{"b": [1, null]}')
 
 
+@pytest.mark.shows("end.repeat")
 async def test_a_repeated_report_is_taken_again_silently(house: House) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -47,6 +53,7 @@ async def test_a_repeated_report_is_taken_again_silently(house: House) -> None:
     assert bytes((await house.ended(task)).value) == b"1"
 
 
+@pytest.mark.shows("fencing.refused")
 async def test_a_fenced_worker_can_neither_stream_nor_report(make_house: MakeHouse) -> None:
     house = await make_house(lease=0.05)
     stopped, other = await house.worker(), await house.worker()
@@ -74,6 +81,7 @@ async def until_granted(house: House, worker: Hand) -> list[Grant]:
     raise AssertionError("no ring came")
 
 
+@pytest.mark.shows("fencing.good-until")
 async def test_a_lapsed_token_stays_good_until_the_next_claim(make_house: MakeHouse) -> None:
     house = await make_house(lease=0.05)
     worker = await house.worker()
@@ -85,6 +93,7 @@ async def test_a_lapsed_token_stays_good_until_the_next_claim(make_house: MakeHo
     assert await worker.claim() == []
 
 
+@pytest.mark.shows("ring.ready", "fencing.restarted", "link.grace", "retry.losses")
 async def test_a_closed_link_gives_its_items_to_others_after_the_grace(make_house: MakeHouse) -> None:
     house = await make_house(link_grace=0.0)
     lost, other = await house.worker(), await house.worker()
@@ -99,6 +108,7 @@ async def test_a_closed_link_gives_its_items_to_others_after_the_grace(make_hous
     assert kinds == ["event", "restarted", "event", "end"]
 
 
+@pytest.mark.shows("link.back")
 async def test_a_worker_that_comes_back_keeps_what_it_holds(house: House) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -110,6 +120,7 @@ async def test_a_worker_that_comes_back_keeps_what_it_holds(house: House) -> Non
     assert bytes((await house.ended(task)).value) == b"7"
 
 
+@pytest.mark.shows("claim.lost-answer")
 async def test_a_grant_that_never_arrived_is_queued_again_at_the_reconnect(house: House) -> None:
     worker = await house.worker()
     await house.submit(await house.core.sessions.create())
@@ -123,6 +134,7 @@ async def test_a_grant_that_never_arrived_is_queued_again_at_the_reconnect(house
     assert (item.record.losses, again.epoch) == (0, 2)
 
 
+@pytest.mark.shows("end.failed-dead")
 async def test_an_item_that_outlives_too_many_workers_is_dead(make_house: MakeHouse) -> None:
     house = await make_house(link_grace=0.0, max_losses=3)
     worker = await house.worker()
@@ -139,6 +151,7 @@ async def test_an_item_that_outlives_too_many_workers_is_dead(make_house: MakeHo
     assert (ended.error.code, ended.error.details["losses"]) == ("task_dead", 3)
 
 
+@pytest.mark.shows("fencing.restarted", "retry.which")
 async def test_an_error_that_may_pass_is_tried_again_and_others_are_not(house: House) -> None:
     worker = await house.worker()
     session = await house.core.sessions.create()
@@ -153,8 +166,10 @@ async def test_an_error_that_may_pass_is_tried_again_and_others_are_not(house: H
     assert ended.status is TaskStatus.FAILED
     assert ended.error is not None
     assert (ended.error.message, ended.attempts) == ("for good", 2)
+    assert [entry["kind"] for entry in await house.stream(task)] == ["restarted", "end"]
 
 
+@pytest.mark.shows("end.failed-dead")
 async def test_retries_are_used_up(make_house: MakeHouse) -> None:
     house = await make_house()
     house.orchestrator.max_retries = 1
@@ -175,6 +190,7 @@ async def test_a_waiting_retry_is_claimed_by_nobody(house: House) -> None:
     assert await worker.claim() == []
 
 
+@pytest.mark.shows("run.once")
 async def test_repeated_events_are_dropped_even_after_a_restart(house: House) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -222,3 +238,52 @@ async def test_an_event_beyond_the_limit_is_refused_even_if_its_worker_sends_it(
     end.last = True
     await hand.complete(grant, None, end)
     assert await house.told(task) == ["fine", "x" * 200]
+
+
+WRITES: dict[str, Callable[[Hand, Grant], Awaitable[Any]]] = {
+    "stream": lambda hand, grant: hand.emit(grant, "late"),
+    "journal": lambda hand, grant: hand.record(grant, 0, "late"),
+    "child": lambda hand, grant: hand.call(grant, "work"),
+    "wait": lambda hand, grant: hand.wait(grant, "Answer"),
+    "result": lambda hand, grant: hand.complete(grant, "late"),
+    "failure": lambda hand, grant: hand.fail(grant),
+    "context": lambda hand, grant: hand.complete(grant, "late", context="late"),
+}
+
+
+@pytest.mark.shows("fencing.refused", "cancel.stale-parent")
+@pytest.mark.parametrize("write", WRITES)
+async def test_nothing_that_an_old_token_writes_counts(house: House, write: str) -> None:
+    stopped, other = await house.worker(), await house.worker()
+    session = await house.core.sessions.create()
+    task = await house.submit(session)
+    [old] = await stopped.claim()
+    await house.core.links.expire(stopped.worker_id)
+    [new] = await other.claim()
+    with pytest.raises(Fenced):
+        await WRITES[write](stopped, old)
+    await other.complete(new, "right")
+    assert bytes((await house.ended(task)).value) == b'"right"'
+    assert await house.told(task) == []
+    await house.submit(session)
+    [following] = await other.claim()
+    assert following.context is None
+
+
+@pytest.mark.shows("deadline.claim")
+async def test_a_claim_gives_nothing_whose_deadline_has_passed(make_house: MakeHouse) -> None:
+    clock = Clock()
+    house = await make_house(clock=clock)
+    worker = await house.worker()
+    await house.submit(await house.core.sessions.create(), deadline=10.0)
+    clock.now += 11.0  # by the clock; the timer that ends it has not rung yet
+    assert await worker.claim() == []
+
+
+@pytest.mark.shows("retry.pauses")
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_pauses_between_attempts_double_up_to_half_a_minute_and_chance_shortens_them_by_half(chance: float) -> None:
+    pauses = [items.backoff(attempt, None, chance) / (0.5 + chance / 2) for attempt in range(1, 10)]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert items.backoff(1, 7.0, chance) == 7.0  # an error may ask for more
+    assert 0.25 <= items.backoff(1, None) <= 0.5

@@ -47,6 +47,7 @@ async def test_a_claim_that_is_in_doubt_goes_back(house: GatedHouse) -> None:
     assert (grant.task_id, grant.epoch) == (task.id, 2)
 
 
+@pytest.mark.shows("journal.one-commit")
 async def test_an_entry_that_is_in_doubt_is_written_once(house: GatedHouse) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())

@@ -251,6 +251,7 @@ async def test_a_fork_cuts_within_an_entry_that_holds_several_steps(house: House
     assert [msgspec.json.decode(entry) for entry in grant.journal] == [{"ticks": ticks[:1]}]
 
 
+@pytest.mark.shows("journal.summary")
 async def test_a_fork_of_a_long_run_starts_from_what_says_all(house: House) -> None:
     worker, task, grant = await begun(house)
     await three_steps(worker, grant)

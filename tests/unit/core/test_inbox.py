@@ -46,6 +46,7 @@ async def waiting(house: House) -> tuple[Hand, TaskRecord, Grant]:
     return worker, task, grant
 
 
+@pytest.mark.shows("end.waiting")
 async def test_a_task_that_waits_says_for_what_and_goes_on_when_it_comes(house: House) -> None:
     worker, task, grant = await waiting(house)
     shown = await house.core.tasks.show(task.session_id, task.id)
@@ -57,6 +58,7 @@ async def test_a_task_that_waits_says_for_what_and_goes_on_when_it_comes(house: 
     assert (await house.ended(task)).status is TaskStatus.COMPLETED
 
 
+@pytest.mark.shows("event.once")
 async def test_of_two_answers_at_once_one_is_taken(house: House) -> None:
     _, task, _ = await waiting(house)
     outcomes = await asyncio.gather(
@@ -93,6 +95,7 @@ async def test_an_event_is_known_by_its_class_wherever_that_lies(house: House) -
     assert [arrival.type for arrival in (await worker.delivered.get()).arrivals] == ["Answer"]
 
 
+@pytest.mark.shows("claim.brings")
 async def test_what_is_sent_early_comes_with_the_claim_and_answers_what_is_asked_later(house: House) -> None:
     worker = await house.worker("ask", accepts=ACCEPTS)
     task = await house.submit(await house.core.sessions.create(), "ask")
@@ -105,6 +108,7 @@ async def test_what_is_sent_early_comes_with_the_claim_and_answers_what_is_asked
     await send(house, task, sent("Nudge"))
 
 
+@pytest.mark.shows("event.stored")
 async def test_a_run_that_begins_again_gets_every_event_again(make_house: MakeHouse) -> None:
     house = await make_house(link_grace=0.0)
     worker, task, _ = await waiting(house)

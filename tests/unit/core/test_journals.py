@@ -46,6 +46,7 @@ def ask(number: int) -> Event:
     return Event(number=number, data=msgspec.Raw(b"{}"), type="Ask", asks=True)
 
 
+@pytest.mark.shows("claim.brings")
 async def test_the_next_worker_gets_what_the_lost_one_had_written(house: House) -> None:
     worker, task, grant = await begun(house)
     await worker.record(grant, 0, {"step": 1}, event(0, "told"))
@@ -59,6 +60,7 @@ async def test_the_next_worker_gets_what_the_lost_one_had_written(house: House) 
     assert [entry["kind"] for entry in await house.stream(task)] == ["event", "restarted", "end"]
 
 
+@pytest.mark.shows("journal.one-commit")
 async def test_an_entry_that_is_sent_again_is_there_once_with_its_events(house: House) -> None:
     worker, task, grant = await begun(house)
     await worker.record(grant, 0, "first", event(0, "a"))
@@ -79,6 +81,7 @@ async def test_a_worker_that_lost_its_claim_writes_no_journal(house: House) -> N
         await worker.record(grant, 0, "late")
 
 
+@pytest.mark.shows("retry.progress")
 async def test_losses_count_anew_once_the_journal_has_grown(make_house: MakeHouse) -> None:
     house = await make_house(max_losses=2)
     worker, task, grant = await begun(house)
@@ -90,6 +93,7 @@ async def test_losses_count_anew_once_the_journal_has_grown(make_house: MakeHous
     assert (await house.ended(task)).status is TaskStatus.COMPLETED
 
 
+@pytest.mark.shows("retry.progress")
 async def test_losses_go_on_counting_while_no_step_has_ended(make_house: MakeHouse) -> None:
     house = await make_house(max_losses=3)
     worker, task, grant = await begun(house)
@@ -100,6 +104,7 @@ async def test_losses_go_on_counting_while_no_step_has_ended(make_house: MakeHou
     assert (await house.ended(task)).status is TaskStatus.DEAD
 
 
+@pytest.mark.shows("fencing.restarted", "wait.left")
 async def test_an_item_that_is_left_is_claimed_again_when_an_event_comes(house: House) -> None:
     worker, task, grant = await begun(house)
     await worker.record(grant, 0, "asked", ask(0))
@@ -126,10 +131,13 @@ async def test_an_item_is_not_left_when_an_event_crosses(house: House) -> None:
     assert (await house.ended(task)).status is TaskStatus.COMPLETED
 
 
+@pytest.mark.shows("end.waiting")
 async def test_an_item_that_is_left_for_a_time_comes_back_also_after_a_restart(house: House) -> None:
-    worker, _, grant = await begun(house)
+    worker, task, grant = await begun(house)
     await worker.record(grant, 0, "slept")
     assert await worker.wait(grant, leave=True, wake_after=0.05)
+    shown = await house.core.tasks.show(task.session_id, task.id)
+    assert (shown.status, [list(each) for each in shown.waits_for]) == (TaskStatus.WAITING, [["until"]])
     core = await house.restart()
     worker = Hand(core, "work", accepts=ACCEPTS)
     await worker.connect()
@@ -139,6 +147,7 @@ async def test_an_item_that_is_left_for_a_time_comes_back_also_after_a_restart(h
     assert await house.store.scan(names.TIMERS) == []
 
 
+@pytest.mark.shows("deadline.durable")
 async def test_an_item_that_is_left_ends_with_its_deadline_or_when_it_is_cancelled(house: House) -> None:
     worker, task, grant = await begun(house, deadline=0.05)
     await worker.record(grant, 0, "asked")

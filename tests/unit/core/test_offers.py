@@ -107,6 +107,7 @@ async def claimed(house: House, worker: Hand) -> list[Grant]:
     raise AssertionError("no ring came")
 
 
+@pytest.mark.shows("claim.commits")
 async def test_a_task_for_an_idle_worker_takes_two_commits_and_no_ring(house: LateHouse) -> None:
     worker = await (await Taker(house).connect()).idle()
     session = await house.core.sessions.create()

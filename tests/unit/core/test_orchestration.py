@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from arriero.core import names
 from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, get_result_key
 from arriero.types.errors import Fenced, InvalidInput, UnknownService
 from arriero.types.messages import ActionTypes, QueueMessage
@@ -43,6 +44,7 @@ async def two_workers(house: House) -> tuple[Hand, Hand]:
     return await house.worker("draft"), await house.worker("polish")
 
 
+@pytest.mark.shows("end.last-item", "orchestrator.state", "orchestrator.result")
 async def test_an_orchestrator_of_ones_own_orders_one_service_after_another(make_house: MakeHouse) -> None:
     house = await make_house(TwoSteps())
     draft, polish = await two_workers(house)
@@ -59,6 +61,7 @@ async def test_an_orchestrator_of_ones_own_orders_one_service_after_another(make
     assert await house.core.sessions.state(session) == {"tasks": 1}
 
 
+@pytest.mark.shows("end.one-commit", "orchestrator.state")
 async def test_its_decisions_survive_a_restart_between_the_steps(make_house: MakeHouse) -> None:
     house = await make_house(TwoSteps())
     draft, polish = await two_workers(house)
@@ -72,6 +75,7 @@ async def test_its_decisions_survive_a_restart_between_the_steps(make_house: Mak
     assert (await house.ended(task)).status is TaskStatus.COMPLETED
 
 
+@pytest.mark.shows("orchestrator.failed")
 async def test_a_failed_item_reaches_the_orchestrator_with_its_error(make_house: MakeHouse) -> None:
     house = await make_house(TwoSteps())
     draft, _ = await two_workers(house)
@@ -96,6 +100,7 @@ class Broken(BaseOrchestrator):
         return {**state, get_result_key(result.task_id): result}
 
 
+@pytest.mark.shows("orchestrator.error")
 async def test_an_orchestrator_that_raises_fails_the_task_by_name(make_house: MakeHouse) -> None:
     house = await make_house(Broken())
     worker = await house.worker()
@@ -108,6 +113,7 @@ async def test_an_orchestrator_that_raises_fails_the_task_by_name(make_house: Ma
     assert "RuntimeError: cannot decide" in ended.error.message
 
 
+@pytest.mark.shows("orchestrator.error")
 async def test_an_order_for_an_unknown_service_fails_the_task(make_house: MakeHouse) -> None:
     house = await make_house(TwoSteps())
     draft = await house.worker("draft")
@@ -119,6 +125,7 @@ async def test_an_order_for_an_unknown_service_fails_the_task(make_house: MakeHo
     assert ended.error.code == UnknownService.code
 
 
+@pytest.mark.shows("end.outbox")
 async def test_the_final_message_is_published_once_with_the_result(make_house: MakeHouse) -> None:
     house = await make_house(SimpleOrchestrator(0, "human"))
     worker = await house.worker()
@@ -131,6 +138,7 @@ async def test_the_final_message_is_published_once_with_the_result(make_house: M
     assert message.id_ == f"{task.id}.0"
 
 
+@pytest.mark.shows("message.taken")
 async def test_a_documented_new_task_message_makes_its_session_and_runs(house: House) -> None:
     worker = await house.worker()
     data = {"input": "{}", "task_id": "t1", "agent_id": "work"}
@@ -140,6 +148,7 @@ async def test_a_documented_new_task_message_makes_its_session_and_runs(house: H
     assert [grant.task_id for grant in await worker.claim(8)] == ["t1"]
 
 
+@pytest.mark.shows("message.taken")
 async def test_a_documented_result_ends_a_task_that_nobody_claimed(house: House) -> None:
     await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -151,6 +160,7 @@ async def test_a_documented_result_ends_a_task_that_nobody_claimed(house: House)
     assert await house.told(task) == [1]
 
 
+@pytest.mark.shows("message.refused")
 async def test_a_documented_result_for_a_claimed_task_is_refused(house: House) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -164,3 +174,20 @@ async def test_a_documented_result_for_a_claimed_task_is_refused(house: House) -
 async def test_any_other_message_is_refused(house: House, action: ActionTypes | None) -> None:
     with pytest.raises(InvalidInput, match="new_task, completed_task, task_stream"):
         await house.core.messages.take(QueueMessage(action=action))
+
+
+@pytest.mark.shows("end.outbox")
+async def test_a_message_that_was_kept_when_the_control_plane_died_is_sent_under_the_same_id(
+    make_house: MakeHouse,
+) -> None:
+    house = await make_house(SimpleOrchestrator(0, "human"))
+    worker = await house.worker()
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await worker.claim()
+    house.core.kernel.on_outbox = lambda _: None  # as if it had died right after the commit
+    await worker.complete(grant, "so be it")
+    subscription = await house.queue.subscribe("llama_deploy.human")
+    assert len(await house.store.scan(names.OUTBOX)) == 1
+    await house.restart()
+    message = (await anext(subscription)).message
+    assert (message.id_, message.data["result"]) == (f"{task.id}.0", "so be it")

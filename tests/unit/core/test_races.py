@@ -74,6 +74,7 @@ async def test_a_worker_that_idled_for_longer_than_a_lease_is_rung_for() -> None
     await house.core.aclose()
 
 
+@pytest.mark.shows("time.lease")
 async def test_a_lease_runs_from_the_claim_however_long_the_worker_idled_before() -> None:
     house = await gated(lease=0.2)
     stopped = await house.worker()
@@ -88,6 +89,7 @@ async def test_a_lease_runs_from_the_claim_however_long_the_worker_idled_before(
     await house.core.aclose()
 
 
+@pytest.mark.shows("fencing.told")
 async def test_a_worker_that_lost_an_item_to_another_is_told_when_it_renews_again() -> None:
     house = await gated(lease=0.05)
     stopped = await house.worker()
@@ -101,6 +103,7 @@ async def test_a_worker_that_lost_an_item_to_another_is_told_when_it_renews_agai
     await house.core.aclose()
 
 
+@pytest.mark.shows("time.outage")
 async def test_a_control_plane_that_stood_still_expires_no_lease_for_it() -> None:
     house = await gated(lease=0.2)
     worker = await house.worker()
@@ -130,6 +133,7 @@ async def test_a_worker_whose_lease_ran_out_is_rung_for_once_it_is_heard_again()
 # Reconnects
 
 
+@pytest.mark.shows("claim.lost-answer")
 async def test_a_claim_under_way_while_its_worker_reconnects_is_given_back(house: GatedHouse) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -143,6 +147,7 @@ async def test_a_claim_under_way_while_its_worker_reconnects_is_given_back(house
     assert [grant.task_id for grant in await next_grants(house, worker)] == [task.id]
 
 
+@pytest.mark.shows("link.back")
 async def test_a_worker_that_comes_back_while_it_is_given_up_is_lost_no_more(house: GatedHouse) -> None:
     worker = await house.worker()
     await house.submit(await house.core.sessions.create())
@@ -173,6 +178,7 @@ async def test_an_item_that_ends_while_its_worker_reconnects_is_not_kept(house: 
     assert worker.link.held == {}
 
 
+@pytest.mark.shows("run.once")
 async def test_events_that_are_sent_again_during_their_commit_are_stored_once(house: GatedHouse) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -188,6 +194,7 @@ async def test_events_that_are_sent_again_during_their_commit_are_stored_once(ho
     assert await house.told(task) == ["a", "b", "c"]
 
 
+@pytest.mark.shows("end.repeat")
 async def test_a_report_that_is_sent_again_during_its_commit_is_taken_silently(house: GatedHouse) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create())
@@ -318,6 +325,7 @@ class Twice(BaseOrchestrator):
         return {**state, result.task_id: state[result.task_id] + 1}
 
 
+@pytest.mark.shows("end.last-item", "orchestrator.result")
 async def test_two_orders_of_one_decision_keep_their_order_in_a_session() -> None:
     house = await gated(Twice(at_once=True))
     worker = await house.worker()
@@ -435,6 +443,7 @@ async def lost_twice(house: House) -> TaskRecord:
     return task
 
 
+@pytest.mark.shows("retry.alone")
 async def test_an_item_that_kills_its_workers_takes_no_bystander_with_it(house: GatedHouse) -> None:
     worker = await house.worker()
     poison, bystander = [await house.submit(await house.core.sessions.create()) for _ in range(2)]
@@ -458,6 +467,7 @@ async def test_an_item_that_kills_its_workers_takes_no_bystander_with_it(house: 
     assert (await house.ended(bystander)).status is TaskStatus.COMPLETED
 
 
+@pytest.mark.shows("retry.alone")
 async def test_while_an_item_runs_alone_the_others_wait_and_are_rung_for_afterwards(house: GatedHouse) -> None:
     poison = await lost_twice(house)
     worker = await house.worker(slots=3)
@@ -501,6 +511,7 @@ async def test_what_waits_to_run_alone_on_a_worker_that_goes_runs_elsewhere(hous
 # Sizes
 
 
+@pytest.mark.shows("claim.oldest")
 async def test_one_claim_takes_no_more_than_a_link_can_carry(house: GatedHouse) -> None:
     worker = await house.worker()
     text = "x" * (9 * 1024 * 1024)

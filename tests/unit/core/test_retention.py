@@ -16,7 +16,7 @@ from arriero.core.inbox import Sent
 from arriero.orchestrators import SimpleOrchestrator
 from arriero.state_stores import MemoryStore, SqliteStore
 from arriero.state_stores.base import Put
-from arriero.types.errors import Fenced, UnknownTask
+from arriero.types.errors import Fenced, TaskConflict, UnknownTask
 from arriero.types.link import Outcome
 from arriero.types.settings import ControlPlaneConfig
 from arriero.types.tasks import TaskStatus
@@ -59,6 +59,7 @@ async def serve(house: House, worker: Hand, session: str, text: str = "{}") -> s
     return task.id
 
 
+@pytest.mark.shows("default.kept")
 async def test_a_finished_task_goes_with_all_that_it_had_after_its_time(make_house: MakeHouse, kept: Kept) -> None:
     clock = Clock()
     house = await make_house(clock=clock, store=kept.store, keep_finished_for=KEEP)
@@ -324,3 +325,21 @@ async def test_the_file_does_not_grow_while_old_tasks_make_room_for_new_ones(mak
         sizes.append(kept.pages())
     assert sizes[0] > 200
     assert sizes[3] <= sizes[0] * 1.1
+
+
+@pytest.mark.shows("accept.kept")
+async def test_an_id_stands_for_its_task_as_long_as_that_is_kept(make_house: MakeHouse) -> None:
+    clock = Clock()
+    house = await make_house(clock=clock, keep_finished_for=KEEP)
+    worker = await house.worker()
+    session = await house.core.sessions.create()
+    await house.submit(session, task_id="t", text='{"a": 1}')
+    (grant,) = await worker.claim()
+    await worker.complete(grant, 1)
+    clock.now += KEEP - 1
+    await house.core.retention.sweep()
+    with pytest.raises(TaskConflict):
+        await house.submit(session, task_id="t", text='{"a": 2}')
+    clock.now += 1
+    await house.core.retention.sweep()
+    assert (await house.submit(session, task_id="t", text='{"a": 2}')).input == '{"a": 2}'

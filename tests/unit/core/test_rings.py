@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
 from arriero.core.records import ServiceRecord
-from tests.unit.core.conftest import Hand, House
+from arriero.testing import VirtualTime
+from tests.unit.core.conftest import Hand, House, MakeHouse
+
+
+@pytest.fixture
+def time() -> Iterator[VirtualTime]:
+    """The time of the test's loop, from when it is installed."""
+    time = VirtualTime()
+    yield time
+    time.remove()
 
 
 async def rings(house: House) -> int:
@@ -22,6 +37,7 @@ async def submit(house: House, count: int) -> None:
     await house.core.rings.settled()
 
 
+@pytest.mark.shows("ring.free-slots")
 async def test_one_ring_stands_for_all_items_until_a_claim_answers_it(house: House) -> None:
     worker = await idle(house)
     await submit(house, 5)
@@ -29,6 +45,7 @@ async def test_one_ring_stands_for_all_items_until_a_claim_answers_it(house: Hou
     assert len(await worker.claim(8)) == 5
 
 
+@pytest.mark.shows("ring.ready")
 async def test_an_item_that_comes_after_the_claim_is_rung_for_again(house: House) -> None:
     worker = await idle(house)
     await submit(house, 1)
@@ -37,6 +54,7 @@ async def test_an_item_that_comes_after_the_claim_is_rung_for_again(house: House
     assert await rings(house) == 2
 
 
+@pytest.mark.shows("ring.free-slots")
 async def test_nobody_is_rung_for_while_all_workers_are_busy(house: House) -> None:
     worker = await idle(house, slots=1)
     await submit(house, 1)
@@ -70,3 +88,23 @@ async def test_a_service_without_our_workers_is_rung_for_with_every_task(house: 
     await house.core.services.register(ServiceRecord(name="work"))
     await submit(house, 3)
     assert await rings(house) == 3
+
+
+@pytest.mark.shows("ring.again")
+async def test_what_nobody_claims_is_rung_for_again_and_less_and_less_often(
+    make_house: MakeHouse, time: VirtualTime
+) -> None:
+    time.install(asyncio.get_running_loop())
+    house = await make_house(clock=time.time_of_day)
+    worker = await idle(house)
+    await submit(house, 1)
+    at, sent = [time.passed], house.core.rings.sent
+    while len(at) < 9:  # each ring is lost: nobody claims
+        await time.advance(0.25)
+        if house.core.rings.sent > sent:
+            at, sent = [*at, time.passed], house.core.rings.sent
+    pauses = [round(later - earlier) for earlier, later in pairwise(at)]
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert len(await worker.claim()) == 1
+    await time.advance(1000)
+    assert house.core.rings.sent == sent

@@ -91,6 +91,7 @@ def told(first: int, last: int) -> bytes:
     return b"".join(value + b";" for value in numbers(first, last))
 
 
+@pytest.mark.shows("stream.shared")
 async def test_an_entry_is_read_and_written_once_for_all_readers(house: House) -> None:
     readers = [asyncio.ensure_future(all_of(await house.read())) for _ in range(50)]
     for start in range(1, 101, 10):
@@ -102,6 +103,7 @@ async def test_an_entry_is_read_and_written_once_for_all_readers(house: House) -
     assert 1 <= house.store.reads <= 11
 
 
+@pytest.mark.shows("stream.woken")
 async def test_readers_that_wait_share_one_watch_and_the_last_one_frees_everything(house: House) -> None:
     readers = [await house.read() for _ in range(20)]
     await house.append(*numbers(1, 10))
@@ -128,6 +130,7 @@ async def test_readers_who_come_at_the_same_time_wait_for_the_same_read(house: H
     assert house.store.reads == 1
 
 
+@pytest.mark.shows("stream.once")
 async def test_a_late_reader_gets_history_and_then_what_comes_without_gap_or_repeat(house: House) -> None:
     await house.append(*numbers(1, 500))
     early = asyncio.ensure_future(all_of(await house.read(after=490)))
@@ -235,6 +238,7 @@ async def test_a_store_that_is_closed_ends_the_streams(house: House) -> None:
     assert await waiting is None
 
 
+@pytest.mark.shows("stream.once")
 @pytest.mark.parametrize("seed", range(20))
 async def test_whoever_comes_whenever_gets_what_follows_once_and_in_order(house: House, seed: int) -> None:
     chance = random.Random(seed)

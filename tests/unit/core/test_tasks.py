@@ -8,6 +8,7 @@ import pytest
 
 from arriero.core import names
 from arriero.state_stores.base import Put
+from arriero.testing import VirtualTime
 from arriero.types.errors import (
     InvalidInput,
     PayloadTooLarge,
@@ -20,6 +21,7 @@ from arriero.types.tasks import TaskStatus
 from tests.unit.core.conftest import House, MakeHouse
 
 
+@pytest.mark.shows("claim.commits", "end.one-commit")
 async def test_a_task_takes_three_commits(house: House) -> None:
     worker = await house.worker()
     session = await house.core.sessions.create()
@@ -31,6 +33,7 @@ async def test_a_task_takes_three_commits(house: House) -> None:
     assert house.store.stats.commits - before == 3  # type: ignore[attr-defined]  # as above
 
 
+@pytest.mark.shows("accept.repeat")
 async def test_the_same_task_again_is_the_same_task(house: House) -> None:
     await house.worker()
     session = await house.core.sessions.create()
@@ -40,6 +43,7 @@ async def test_the_same_task_again_is_the_same_task(house: House) -> None:
     assert (await house.core.listing.session(session)).task_ids == ["t1"]
 
 
+@pytest.mark.shows("accept.repeat")
 async def test_fifty_submissions_of_one_id_at_once_make_one_task(house: House) -> None:
     worker = await house.worker()
     session = await house.core.sessions.create()
@@ -47,6 +51,7 @@ async def test_fifty_submissions_of_one_id_at_once_make_one_task(house: House) -
     assert len(await worker.claim(8)) == 1
 
 
+@pytest.mark.shows("accept.repeat")
 async def test_the_same_id_with_another_body_is_refused(house: House) -> None:
     await house.worker()
     session = await house.core.sessions.create()
@@ -65,6 +70,7 @@ async def test_the_id_of_another_session_is_refused(house: House) -> None:
         await house.core.tasks.get(two, "t1")
 
 
+@pytest.mark.shows("accept.known")
 async def test_an_unknown_service_is_refused_with_the_known_ones_and_nothing_is_stored(house: House) -> None:
     await house.worker("search")
     session = await house.core.sessions.create()
@@ -82,12 +88,14 @@ async def test_a_service_that_registers_just_after_the_start_is_waited_for(house
     assert len(await worker.claim()) == 1
 
 
+@pytest.mark.shows("accept.worker-left")
 async def test_a_service_stays_known_when_its_worker_has_left(house: House) -> None:
     worker = await house.worker()
     await house.core.links.leave(worker.link)
     await house.submit(await house.core.sessions.create())
 
 
+@pytest.mark.shows("accept.known")
 async def test_an_unknown_session_is_refused(house: House) -> None:
     await house.worker()
     with pytest.raises(UnknownSession, match="nowhere"):
@@ -105,6 +113,7 @@ async def test_an_id_that_can_be_none_is_refused(house: House, name: str) -> Non
         await house.core.sessions.create(name)
 
 
+@pytest.mark.shows("default.input")
 async def test_an_input_beyond_the_limit_is_refused(make_house: MakeHouse) -> None:
     house = await make_house(max_input=10)
     await house.worker()
@@ -112,6 +121,7 @@ async def test_an_input_beyond_the_limit_is_refused(make_house: MakeHouse) -> No
         await house.submit(await house.core.sessions.create(), text="x" * 11)
 
 
+@pytest.mark.shows("claim.heads", "session.order")
 async def test_tasks_of_a_session_run_in_order_and_sessions_beside_each_other(house: House) -> None:
     worker = await house.worker()
     one, two = await house.core.sessions.create(), await house.core.sessions.create()
@@ -128,6 +138,7 @@ async def test_tasks_of_a_session_run_in_order_and_sessions_beside_each_other(ho
     assert ran == [task.id for task in tasks]
 
 
+@pytest.mark.shows("session.parallel")
 async def test_parallel_services_run_a_session_at_once(house: House) -> None:
     worker = await house.worker(parallel=True)
     session = await house.core.sessions.create()
@@ -136,6 +147,7 @@ async def test_parallel_services_run_a_session_at_once(house: House) -> None:
     assert len(await worker.claim(8)) == 5
 
 
+@pytest.mark.shows("claim.brings", "end.one-commit")
 async def test_the_context_goes_from_task_to_task_of_a_session_and_service(house: House) -> None:
     worker, other = await house.worker(), await house.worker("other")
     session = await house.core.sessions.create()
@@ -151,6 +163,7 @@ async def test_the_context_goes_from_task_to_task_of_a_session_and_service(house
     assert [grant.context for grant in await other.claim()] == [None]
 
 
+@pytest.mark.shows("deadline.durable")
 async def test_a_deadline_ends_a_running_task_and_stops_its_worker(house: House) -> None:
     worker = await house.worker()
     task = await house.submit(await house.core.sessions.create(), deadline=0.05)
@@ -165,6 +178,7 @@ async def test_a_deadline_ends_a_running_task_and_stops_its_worker(house: House)
     assert (stop.item_id, stop.reason) == (grant.item_id, "timed_out")
 
 
+@pytest.mark.shows("deadline.durable")
 async def test_a_deadline_ends_a_queued_task_and_lets_the_next_one_go(house: House) -> None:
     worker = await house.worker()
     session = await house.core.sessions.create()
@@ -227,6 +241,7 @@ async def test_what_a_worker_held_that_did_not_come_back_is_run_by_another(make_
     assert bytes((await house.ended(task)).value) == b'"rescued"'
 
 
+@pytest.mark.shows("ring.ready", "deadline.durable")
 async def test_deadlines_and_retries_survive_a_restart(house: House) -> None:
     worker = await house.worker()
     expiring = await house.submit(await house.core.sessions.create(), deadline=0.2)
@@ -297,3 +312,52 @@ async def test_a_task_whose_item_is_damaged_can_be_cancelled(house: House) -> No
     await house.store.commit([Put(names.ITEMS, task.id, b"{no json")])
     await house.core.tasks.cancel(task.session_id, task.id, "a test")
     assert (await house.ended(task)).status is TaskStatus.CANCELLED
+
+
+@pytest.mark.shows("session.turn")
+async def test_a_task_behind_another_says_which_it_waits_for(house: House) -> None:
+    await house.worker()
+    session = await house.core.sessions.create()
+    first, second = await house.submit(session), await house.submit(session)
+    shown = await house.core.tasks.show(session, second.id)
+    assert (shown.status, shown.waits_for) == (TaskStatus.QUEUED, [{"task": first.id}])
+
+
+@pytest.mark.shows("session.parallel")
+async def test_parallel_tasks_read_the_context_and_do_not_save_it(house: House) -> None:
+    session = await house.core.sessions.create()
+    worker = await house.worker()
+    await house.submit(session)
+    [grant] = await worker.claim()
+    await worker.complete(grant, context="kept")
+    await house.core.links.leave(worker.link)
+    parallel = await house.worker(parallel=True)
+    await house.submit(session)
+    [grant] = await parallel.claim()
+    assert grant.context == "kept"
+    await parallel.complete(grant, context="dropped")
+    await house.submit(session)
+    [grant] = await parallel.claim()
+    assert grant.context == "kept"
+
+
+@pytest.mark.shows("time.outage")
+async def test_a_restarted_control_plane_waits_for_one_lease_before_it_gives_anything_away(
+    make_house: MakeHouse,
+) -> None:
+    time = VirtualTime()
+    time.install(asyncio.get_running_loop())
+    try:
+        house = await make_house(clock=time.time_of_day)
+        gone = await house.worker()
+        task = await house.submit(await house.core.sessions.create())
+        await gone.claim()
+        await time.advance(10)
+        await house.restart()
+        other = await house.worker()
+        await time.advance(14.9)
+        assert await other.claim() == []
+        await time.advance(0.2)
+        assert [grant.task_id for grant in await other.claim()] == [task.id]
+    finally:
+        time.remove()

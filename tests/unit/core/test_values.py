@@ -51,6 +51,7 @@ async def values(house: House) -> list[str]:
     return [document.key for document in await house.store.scan(names.VALUES)]
 
 
+@pytest.mark.shows("default.large")
 async def test_a_large_task_is_the_same_as_a_small_one_to_everybody(make_house: MakeHouse) -> None:
     house = await make_house(large_value=LARGE)
     worker = await house.worker()
@@ -136,6 +137,7 @@ async def test_a_value_that_is_missing_harms_its_task_alone(make_house: MakeHous
         await house.core.tasks.show(session, bad.id)
 
 
+@pytest.mark.shows("default.large")
 async def test_a_large_input_is_written_to_the_disk_once(make_house: MakeHouse, tmp_path: Path) -> None:
     size = 2 * 1024 * 1024
     written = {}

@@ -7,6 +7,7 @@ from arriero.types.errors import InvalidInput, PayloadTooLarge, QueueUnavailable
 from arriero.types.messages import QueueMessage
 
 
+@pytest.mark.shows("ring.hint")
 async def test_a_full_topic_refuses_what_matters_and_drops_what_is_transient() -> None:
     queue = MemoryMessageQueue(limits=Limits(depth=2))
     await queue.publish(QueueMessage(type="t"))

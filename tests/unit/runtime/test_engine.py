@@ -114,6 +114,7 @@ async def test_runs_of_one_id_do_not_meet(direct: Runs) -> None:
     assert [each.value for each in await asyncio.gather(*both)] == [["a"], ["b"]]
 
 
+@pytest.mark.shows("deadline.workflow")
 def test_the_limit_that_nobody_chose_is_lifted_and_a_chosen_one_stays() -> None:
     chosen: dict[str, Any] = {"int": 45, "float": 45.0, "other": 10.0, "none": None}
     left = {name: prepared_timeout(flows.Echo(timeout=timeout)) for name, timeout in chosen.items()}

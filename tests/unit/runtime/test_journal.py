@@ -72,6 +72,7 @@ async def survives(make: Callable[[], Workflow], **arguments: Any) -> tuple[list
     return desks, results
 
 
+@pytest.mark.shows("journal.one-step")
 async def test_a_run_of_one_step_writes_nothing() -> None:
     class Single(Workflow):
         @step
@@ -83,6 +84,7 @@ async def test_a_run_of_one_step_writes_nothing() -> None:
     assert desk.entries == []
 
 
+@pytest.mark.shows("journal.ahead")
 async def test_a_run_ends_the_same_wherever_it_was_cut_off() -> None:
     desks, results = await survives(Chain, x=1)
     assert len(desks) == 3
@@ -90,6 +92,7 @@ async def test_a_run_ends_the_same_wherever_it_was_cut_off() -> None:
     assert all([data["value"] for data in desk.data("First")] == [2] for desk in desks)
 
 
+@pytest.mark.shows("journal.ahead")
 async def test_finished_steps_do_not_run_again() -> None:
     desk = _dies_before(Desk(x=1), "three")
     handler = WorkflowHandler(Chain())
@@ -112,6 +115,7 @@ def _dies_before(desk: Desk, name: str) -> Desk:
     return desk
 
 
+@pytest.mark.shows("journal.state")
 async def test_a_state_that_was_changed_before_is_patched_not_written_again() -> None:
     class Long(Workflow):
         @step
@@ -158,11 +162,13 @@ class Fan(Workflow):
         return None if got is None else StopEvent(result=sorted(each.n for each in got))
 
 
+@pytest.mark.shows("journal.sends")
 async def test_what_a_step_sends_arrives_once_wherever_the_run_was_cut_off() -> None:
     desks, results = await survives(Fan, count=4)
     assert results == [[0, 1, 2, 3]] * len(desks)
 
 
+@pytest.mark.shows("journal.sends")
 async def test_work_that_was_done_in_a_fan_is_not_done_again() -> None:
     desk = Desk(count=4)
     desk.dies_at = 4
@@ -219,6 +225,7 @@ class Asks(Workflow):
         return StopEvent(result=ev.text)
 
 
+@pytest.mark.shows("wait.left")
 async def test_a_run_that_waits_is_left_and_goes_on_with_the_answer() -> None:
     desk = Desk()
     with pytest.raises(Died):
@@ -277,6 +284,7 @@ async def test_a_question_that_was_not_asked_any_more_is_asked_when_the_run_goes
     assert (after.questions, done["ask"]) == (1, 1)
 
 
+@pytest.mark.shows("journal.inbox")
 async def test_an_answer_that_was_taken_is_not_taken_again() -> None:
     class Twice(Workflow):
         @step
@@ -479,6 +487,7 @@ class Loop(Workflow):
         return First(value=ev.value + 1) if ev.value < 12 else StopEvent(result=await ctx.store.get("sum"))
 
 
+@pytest.mark.shows("journal.summary")
 async def test_a_long_run_goes_on_from_an_entry_that_says_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Summary, "EVERY", 4)
     desks, results = await survives(Loop)
@@ -529,3 +538,29 @@ async def test_a_run_that_waits_long_to_try_a_step_again_is_left_until_then() ->
     assert events == []
     assert wake_after is not None
     assert 50 < wake_after <= 60
+
+
+@pytest.mark.shows("journal.calls")
+async def test_before_a_child_is_called_the_journal_has_what_led_to_it() -> None:
+    async def inner(n: int) -> int:
+        done["entries"] = len(desk.entries)
+        return n
+
+    class CallsAtOnce(Workflow):
+        @step
+        async def only(self, ev: StartEvent, inner: Annotated[Workflow, Nested()]) -> StopEvent:
+            return StopEvent(result=await inner.run(n=ev.x))
+
+    desk = Desk({"inner": inner}, x=1)
+    assert (await desk.handle(WorkflowHandler(CallsAtOnce()))).value == 1
+    assert done["entries"] == len(desk.entries) == 1
+    assert "add_event" in [tick["type"] for tick in desk.entries[0]["ticks"]]
+
+
+@pytest.mark.shows("default.durability")
+@pytest.mark.parametrize(("durability", "keeps"), [("journal", True), ("task", True), ("none", False)])
+async def test_how_much_is_kept_is_what_was_asked_for(durability: str, keeps: bool) -> None:
+    desk = Desk(x=1)
+    handled = await desk.handle(WorkflowHandler(Chain(), WorkflowOptions(durability=durability)))
+    assert bool(desk.entries) is (durability == "journal")
+    assert (handled.context is not None) is keeps

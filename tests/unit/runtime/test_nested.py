@@ -132,6 +132,7 @@ async def test_in_a_notebook_a_step_is_given_the_bound_workflow(form: type[workf
     assert await outer.run(value=21) == 42
 
 
+@pytest.mark.shows("nested.choice")
 @pytest.mark.parametrize("form", FORMS)
 async def test_once_deployed_it_is_given_the_service_of_that_name(form: type[workflows.Workflow]) -> None:
     desk = Desk({"double": doubled}, value=21)
@@ -141,6 +142,7 @@ async def test_once_deployed_it_is_given_the_service_of_that_name(form: type[wor
     ]
 
 
+@pytest.mark.shows("nested.choice")
 @pytest.mark.parametrize("form", FORMS)
 async def test_while_no_service_has_that_name_the_bound_workflow_runs(form: type[workflows.Workflow]) -> None:
     outer = form()
@@ -164,6 +166,7 @@ async def test_a_result_too_large_for_an_event_still_reaches_its_caller_in_the_s
     assert desk.seen[-2:] == [("double", "StopEvent"), ("", "StopEvent")]
 
 
+@pytest.mark.shows("nested.choice")
 async def test_it_is_decided_at_each_call() -> None:
     outer = Outer()
     outer.add_workflows(double=Double())
@@ -183,6 +186,7 @@ async def test_a_workflow_that_was_deployed_still_runs_by_itself() -> None:
     assert await outer.run(value=4) == 8
 
 
+@pytest.mark.shows("nested.error")
 @pytest.mark.parametrize("form", [Outer, EngineStepOnOurs, Free, ByText])
 async def test_in_a_notebook_an_unbound_parameter_is_an_error_that_says_how_to_bind_it(
     form: type[workflows.Workflow],
@@ -198,6 +202,7 @@ async def test_a_parameter_with_a_default_keeps_it_in_a_notebook() -> None:
     assert await outer.run(value=1) is None
 
 
+@pytest.mark.shows("nested.error")
 async def test_an_unknown_service_without_a_bound_workflow_fails_the_step() -> None:
     with pytest.raises(Exception, match="no service 'double'") as caught:
         await Desk(value=1).handle(WorkflowHandler(Outer()))
@@ -302,6 +307,7 @@ async def test_a_thousand_children_of_one_step() -> None:
     assert len({scope for *_, scope, _ in desk.calls}) == 1
 
 
+@pytest.mark.shows("again.equal-calls")
 async def test_equal_calls_of_one_step_are_children_of_their_own() -> None:
     desk = Desk({"double": doubled}, count=10, kinds=1)
     await desk.handle(WorkflowHandler(Fan()))
@@ -409,6 +415,7 @@ async def test_a_failure_of_a_bound_workflow_is_told_as_that_of_a_service() -> N
     assert (await Desk().handle(WorkflowHandler(outer))).value == ["KeyError", {"step": "only"}]
 
 
+@pytest.mark.shows("again.failed-child")
 async def test_a_step_that_is_tried_again_has_the_same_children_unless_they_failed() -> None:
     class Twice(arriero.Workflow):
         tries = 0
@@ -450,6 +457,7 @@ async def test_a_step_that_waits_for_an_answer_does_not_call_again() -> None:
     assert len(desk.calls) == 1
 
 
+@pytest.mark.shows("again.children")
 async def test_the_scope_of_a_call_is_the_same_in_every_run_of_the_same_work() -> None:
     scopes = []
     for _ in range(2):

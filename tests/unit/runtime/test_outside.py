@@ -144,6 +144,7 @@ async def test_answers_that_come_before_their_questions_wait_in_order(start: Sta
     assert not desk.data("UnhandledEvent")
 
 
+@pytest.mark.shows("event.unmatched")
 async def test_an_event_that_nothing_takes_shows_in_the_stream_once(start: Start) -> None:
     class Deaf(Workflow):
         @step
@@ -165,6 +166,7 @@ async def test_an_event_that_nothing_takes_shows_in_the_stream_once(start: Start
     assert run.desk.events[-1].type == "StopEvent"
 
 
+@pytest.mark.shows("event.unmatched")
 async def test_an_event_that_nothing_took_until_the_end_shows_before_it() -> None:
     class Quick(Workflow):
         @step

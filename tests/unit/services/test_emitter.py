@@ -15,6 +15,7 @@ from arriero.services.slots import Slots
 from arriero.testing import VirtualTime
 from arriero.types.errors import StoreUnavailable
 from arriero.types.link import Event, Grant, Journal, Wait
+from tests.unit.services.test_worker import grant
 
 
 class Plane:
@@ -185,3 +186,32 @@ async def test_events_that_come_while_an_entry_is_written_follow_by_themselves(s
     await writing
     await asyncio.sleep(0.1)  # longer than events gather
     assert scene.plane.events == [0]
+
+
+class Line:
+    """Takes events, and notes when."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        self._time = time
+        self.taken: list[tuple[float, list[int]]] = []
+
+    async def emit(self, item_id: str, token: str, events: list[Event]) -> None:
+        self.taken.append((self._time.passed, [event.number for event in events]))
+
+
+@pytest.mark.shows("run.first-event")
+async def test_the_first_event_is_sent_at_once_and_those_behind_it_together_soon(time: VirtualTime) -> None:
+    line: Any = Line(time)
+    emitter = Emitter(line, grant(), _never)
+    await time.advance(1.0)
+    for number in range(3):
+        emitter.add(b"%d" % number, "Told", last=False)
+        await time.advance(0.001)
+    await time.advance(1.0)
+    emitter.add(b"3", "Told", last=False)
+    await time.settle()
+    (first, alone), (soon, together), (later, again) = line.taken
+    assert (alone, together, again) == ([0], [1, 2], [3])
+    assert first == 1.0
+    assert soon - first <= 0.02
+    assert later == pytest.approx(2.003, abs=1e-4)

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from arriero.services.pulse import Pulse
 from tests.unit.services.test_worker import at_work, grant
 
@@ -49,6 +51,7 @@ def test_a_loop_that_turns_leaves_no_doubt() -> None:
     assert gaps == []
 
 
+@pytest.mark.shows("time.stood-still")
 def test_a_pause_is_noticed_before_the_next_beat_and_told_once() -> None:
     loop, gaps = HandLoop(), []
     pulse = pulse_in(loop, gaps)
@@ -71,6 +74,7 @@ def test_a_worker_without_a_lease_has_no_pulse() -> None:
     assert gaps == []
 
 
+@pytest.mark.shows("time.stood-still")
 async def test_what_was_granted_while_the_worker_stood_still_goes_back() -> None:
     async with at_work() as scene:
         claim = await scene.link.claims.get()

@@ -7,6 +7,7 @@ import pytest
 from arriero.services.slots import Slots
 
 
+@pytest.mark.shows("wait.slot")
 async def test_an_item_that_wants_its_slot_back_comes_before_new_claims() -> None:
     slots = Slots(1)
     slots.ask(1)

@@ -14,6 +14,7 @@ from arriero.services.worker import Worker, WorkerOptions
 from arriero.testing import VirtualTime
 from arriero.types.errors import (
     ArrieroError,
+    ControlPlaneUnavailable,
     Fenced,
     InternalError,
     InvalidInput,
@@ -348,6 +349,7 @@ async def test_a_report_that_is_fenced_frees_its_slot() -> None:
         assert (await scene.link.claims.get()).what == 1
 
 
+@pytest.mark.shows("down.results")
 async def test_a_report_waits_for_a_store_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "REPORT_PAUSE", 0.0)
     async with at_work() as scene:
@@ -359,6 +361,7 @@ async def test_a_report_waits_for_a_store_that_is_down(monkeypatch: pytest.Monke
         assert (bytes(report.what.value), report.what.error) == (b"1", None)
 
 
+@pytest.mark.shows("fencing.told")
 async def test_events_that_are_fenced_stop_their_handler() -> None:
     async with at_work() as scene:
         mine = grant()
@@ -435,6 +438,7 @@ async def test_whatever_a_handler_raises_is_reported_in_a_form_that_can_be_sent(
     await asyncio.gather(running, return_exceptions=True)
 
 
+@pytest.mark.shows("time.stood-still")
 async def test_an_answer_that_took_longer_than_a_lease_may_is_asked_for_again() -> None:
     time = VirtualTime()
     time.install(asyncio.get_running_loop())
@@ -450,3 +454,44 @@ async def test_an_answer_that_took_longer_than_a_lease_may_is_asked_for_again() 
             (await scene.link.reports.get()).give()
     finally:
         time.remove()
+
+
+@pytest.mark.shows("claim.acknowledged")
+async def test_a_ring_is_acknowledged_when_its_claim_was_answered() -> None:
+    async with at_work(slots=2) as scene:
+        await scene.begin(grant("a"))
+        for _ in range(2):
+            await scene.queue.publish(RING, topic="llama_deploy.work")
+        claim = await scene.link.claims.get()
+        assert (await scene.queue.depth("llama_deploy.work"), scene.link.claims.empty()) == (1, True)
+        claim.give()
+        (await scene.link.claims.get()).give()
+        assert await scene.queue.depth("llama_deploy.work") == 0
+
+
+@pytest.mark.shows("claim.acknowledged")
+async def test_a_ring_comes_again_when_the_control_plane_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "REPORT_PAUSE", 0.0)
+    async with at_work(slots=2) as scene:
+        await scene.begin(grant("a"))
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        for _ in range(3):
+            (await scene.link.claims.get()).refuse(ControlPlaneUnavailable("it does not answer"))
+        [_] = await scene.begin(grant("b"))
+
+
+@pytest.mark.shows("end.report")
+async def test_a_report_asks_for_the_next_item_and_brings_the_last_events() -> None:
+    async with at_work() as scene:
+        (await scene.link.claims.get()).give(grant("a"))
+        context, done = await scene.begun()
+        context.emit({"number": 0})
+        (await scene.link.emits.get()).give()
+        context.emit({"number": 1})
+        done.set_result(1)
+        report = await scene.link.reports.get()
+        assert (report.what.free, [event.number for event in report.what.events]) == (1, [1])
+        report.give(grant("b"))
+        context, _ = await scene.begun()
+        assert context.grant.item_id == "b"
+        assert scene.link.claims.empty()

@@ -47,6 +47,7 @@ class Asking(Workflow):
         return StopEvent(result=ev.word)
 
 
+@pytest.mark.shows("journal.ahead")
 async def test_a_chain_of_steps_ends_the_same_wherever_it_is_killed() -> None:
     report = await crash_test(Chain, {"count": 4})
     assert report.outcome.value == [0, 1, 2, 3]
@@ -61,6 +62,7 @@ async def test_a_question_is_answered_once_wherever_it_is_killed() -> None:
     assert "an event from outside" in " ".join(report.writes)
 
 
+@pytest.mark.shows("again.children")
 async def test_a_child_is_started_once_wherever_its_parent_is_killed() -> None:
     calls: Counter[str] = Counter()
 
@@ -115,6 +117,7 @@ async def test_a_workflow_whose_end_depends_on_memory_is_found_out() -> None:
         await crash_test(Forgetful)
 
 
+@pytest.mark.shows("default.durability")
 async def test_without_a_journal_steps_are_found_to_run_again() -> None:
     class Effect(Workflow):
         @step

@@ -50,6 +50,7 @@ def no_text(entry: bytes) -> bytes:
     return entry[:20] + b"\xff\xfe" + entry[22:]
 
 
+@pytest.mark.shows("journal.damage")
 @pytest.mark.parametrize("damage", [cut_short, flipped, emptied, of_another_kind, no_text])
 async def test_a_run_whose_journal_is_damaged_fails_alone(damage: Callable[[bytes], bytes]) -> None:
     async with Harness() as h:

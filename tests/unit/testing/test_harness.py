@@ -76,6 +76,7 @@ async def test_a_killed_worker_s_run_goes_on_with_the_next(h: Harness) -> None:
     assert kinds == ["event", "restarted", "event", "end"]
 
 
+@pytest.mark.shows("down.control-plane")
 async def test_a_run_goes_on_while_the_control_plane_is_away(h: Harness) -> None:
     await h.serve(Chain, "chain")
     task = await h.start("chain", x=1)

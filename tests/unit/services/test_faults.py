@@ -1,0 +1,40 @@
+"""Which errors of handlers may pass."""
+
+import pytest
+
+from arriero.services.faults import error_info
+from arriero.types.errors import InvalidInput, TransientError
+
+
+class Answered(Exception):
+    """As client libraries raise it."""
+
+    def __init__(self, status_code: int) -> None:
+        super().__init__(f"status {status_code}")
+        self.status_code = status_code
+
+
+PASSING = [
+    TransientError("later"),
+    ConnectionError("down"),
+    ConnectionResetError(),
+    TimeoutError(),
+    *map(Answered, (429, 500, 503)),
+]
+FINAL = [ValueError("no"), InvalidInput("no"), KeyError("x"), OSError("no"), *map(Answered, (400, 404, 422))]
+
+
+@pytest.mark.shows("retry.which")
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_connection_errors_timeouts_429_and_5xx_may_pass(error: Exception) -> None:
+    assert error_info(error).retryable
+
+
+@pytest.mark.shows("retry.which")
+@pytest.mark.parametrize("error", FINAL, ids=repr)
+def test_other_errors_are_final(error: Exception) -> None:
+    assert not error_info(error).retryable
+
+
+def test_an_error_may_say_when_to_come_again() -> None:
+    assert error_info(TransientError("later", retry_after=3.0)).retry_after == 3.0
