@@ -23,6 +23,8 @@ class Returns:
     def __init__(self, kernel: Kernel, items: Items) -> None:
         self._kernel = kernel
         self._items = items
+        #: By item, the tokens of which each may be the one under which nobody has it.
+        self._granted_to_nobody: dict[str, set[str]] = {}
 
     async def of_worker(self, worker_id: str, keep: dict[str, str], *, lost: bool, why: str) -> dict[str, str]:
         """Queue again whatever the worker holds beside the tokens to ``keep``; gives those that it has kept."""
@@ -39,10 +41,21 @@ class Returns:
         return kept
 
     def soon(self, item_id: str, token: str, delay: float = 0.0) -> None:
-        """Queue an item again that was granted to nobody who is there."""
-        self._kernel.agenda.after(
-            delay, "return", item_id, lambda: self.of_token(item_id, token, lost=False, why=UNREAD)
-        )
+        """Queue an item again that was granted to nobody who is there.
+
+        Of several tries to grant it, one may have taken effect: so each of their tokens counts.
+        """
+        self._granted_to_nobody.setdefault(item_id, set()).add(token)
+        self._kernel.agenda.after(delay, "return", item_id, lambda: self._of_nobody(item_id))
+
+    async def _of_nobody(self, item_id: str) -> None:
+        tokens = frozenset(self._granted_to_nobody.get(item_id, ()))
+        item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        if item is not None and item.record.token in tokens:
+            await self.of_item(item.record, lost=False, why=UNREAD)
+        left = self._granted_to_nobody.pop(item_id, set()) - tokens  # those that were added meanwhile
+        if left:
+            self._granted_to_nobody[item_id] = left
 
     async def of_token(self, item_id: str, token: str, *, lost: bool, why: str) -> None:
         """Queue the item again if this is still its token."""

@@ -275,6 +275,15 @@ async def test_a_client_that_leaves_amid_the_commit_leaves_no_item_with_nobody(
     assert [grant.task_id for grant in await claimed(house, worker)] == ["left"]
 
 
+async def test_of_two_grants_that_nobody_got_the_one_that_took_effect_goes_back(house: LateHouse) -> None:
+    worker = await (await Taker(house, slots=1).connect()).idle()
+    task = await house.submit(await house.core.sessions.create())
+    grant = worker.given.get_nowait()
+    for token in (grant.token, "of a commit that failed"):
+        house.core.links.returns.soon(task.id, token)
+    assert [again.epoch for again in await claimed(house, worker)] == [2]
+
+
 async def test_a_task_that_is_cancelled_after_it_was_given_stops_its_worker(house: LateHouse) -> None:
     worker = await (await Taker(house).connect()).idle()
     session = await house.core.sessions.create()
