@@ -26,6 +26,7 @@ from typing import Any
 
 from arriero import AsyncLlamaDeployClient, AsyncSessionClient
 from arriero.types.errors import AlreadyAnswered, AlreadyEnded, ArrieroError
+from arriero.types.history import TaskHistory
 from arriero.types.ids import generate_id
 from arriero.types.tasks import TaskDefinition, TaskStatus
 from tests.crash.lasting import HERE, STEPS, Word
@@ -87,6 +88,10 @@ class LongRun:
         self.done = self.killed = 0
         self.counts: collections.Counter[str] = collections.Counter()
         self.slowest = 0.0
+        #: When workers of each service were killed or stopped, and when a control plane had started, in Unix seconds.
+        self.gone: dict[str, list[float]] = collections.defaultdict(list)
+        self.up: list[float] = []
+        self.longest_left = 0.0
         self._progress = asyncio.Condition()
 
     async def run(self) -> dict[str, Any]:
@@ -187,6 +192,7 @@ class LongRun:
         worker = self.chance.choice(workers)
         if kind == "stop":
             worker.pause()
+            self.gone[str(worker.service)].append(time.time())
             await asyncio.sleep(LEASE * 1.5)
             worker.go_on()
             self.counts["stops beyond the lease"] += 1
@@ -197,7 +203,11 @@ class LongRun:
     async def _restart(self, part: Process) -> None:
         await part.kill()
         self.counts["kills of the core" if isinstance(part, Core) else "kills of workers"] += 1
+        if isinstance(part, Worker):
+            self.gone[str(part.service)].append(time.time())
         part.start()
+        if isinstance(part, Core):
+            self.up.append(time.time())
         if self.chance.random() < 0.7:
             await part.ready()
 
@@ -224,11 +234,30 @@ class LongRun:
         entries = [entry async for entry in told.session.follow(told.id)]
         kinds = [entry.kind for entry in entries]
         self.counts["begun again"] += kinds.count("restarted")
+        if "restarted" in kinds:
+            self._look_at_losses(await told.session.history(told.id))
         if kinds.count("end") != 1 or kinds[-1] != "end":
             self.counts["two ends"] += 1
         if told.followed:
             self.counts["followed"] += 1
             self.counts["gaps or repeats"] += told.numbers != list(range(1, len(entries) + 1))
+
+    def _look_at_losses(self, history: TaskHistory) -> None:
+        """How long items stayed with workers that were gone, while there was a control plane to take them away.
+
+        Of two workers of a service, the one that went first is held to be the item's: it was not a shorter time.
+        """
+        claimed = {(each.item_id, each.epoch): each.at for each in history.entries if each.kind == "claimed"}
+        for entry in history.entries:
+            if entry.kind not in ("lost", "released"):
+                continue
+            since = claimed[entry.item_id, entry.epoch]
+            gone = [at for at in self.gone[entry.service] if since <= at <= entry.at]
+            self.counts[LOSSES_SEEN] += bool(gone)
+            if gone:
+                left = entry.at - max([gone[0], *(at for at in self.up if at <= entry.at)])
+                self.longest_left = max(self.longest_left, left)
+                self.counts[LEFT] += left > LEASE + 5
 
     def _look_outside(self) -> None:
         """A step that begins after the one behind it had begun was finished, and runs again."""
@@ -256,11 +285,16 @@ class LongRun:
             "streams that were read in parts": counts["followed"],
             "times that a stream was resumed": counts["resumed"],
             "slowest task in seconds": round(self.slowest, 1),
+            LOSSES_SEEN: counts[LOSSES_SEEN],
+            "longest that an item stayed with a worker that was gone, in seconds": round(self.longest_left, 1),
             **{name: counts[name] for name in MUST_BE_NONE},
         }
 
 
+LOSSES_SEEN = "items that a worker had when it was killed or stopped"
+LEFT = "items left with a worker that was gone for longer than its lease and 5 seconds"
 MUST_BE_NONE = (
+    LEFT,
     "errors of clients",
     "lost",
     "stuck",
