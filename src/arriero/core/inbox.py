@@ -58,7 +58,7 @@ class Inbox:
         self._services = services
         self._links = links
         self._tasks = tasks
-        links.on_kept = self.redeliver
+        links.on_missed = self.redeliver
 
     async def send(self, session_id: str, task_id: str, sent: Sent) -> None:
         """Store an event for a task; when this returns, it will reach the run, wherever it is or will be.
@@ -89,11 +89,13 @@ class Inbox:
         else:
             await self._forward(task, sent)
 
-    async def redeliver(self, link: Link, item_id: str) -> None:
-        """A worker came back with an item: what was sent to it meanwhile follows."""
+    async def redeliver(self, link: Link, item_id: str, seen: int = 0) -> None:
+        """What was sent to an item follows, as far as its worker has not seen it: events that were given to a worker
+        while it was away, or before it heard that it has the item, have not reached it.
+        """
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         if item is not None and item.record.inbox and link.held.get(item_id) == item.record.token:
-            arrivals = await arrivals_of(self._kernel, item.record)
+            arrivals = [each for each in await arrivals_of(self._kernel, item.record) if each.seq > seen]
             link.push(Deliver(item_id=item_id, token=item.record.token, arrivals=arrivals))
 
     def _check(self, sent: Sent) -> None:

@@ -87,7 +87,11 @@ class Journals:
         for _ in range(TRIES):
             item = await self._holds.mine(wait.item_id, wait.token)
             status = TaskStatus.RUNNING if wait.over else TaskStatus.WAITING
-            if not item.record.claimed or (item.record.inbox > wait.seen and not _misfits(item.record, wait)):
+            if not item.record.claimed:
+                return False
+            if item.record.inbox > wait.seen and not _misfits(item.record, wait):
+                if not wait.over:
+                    await self._links.on_missed(link, wait.item_id, wait.seen)
                 return False
             if item.record.status is status and not wait.leave:
                 return False

@@ -97,7 +97,7 @@ class Links:
         self._by_service: dict[str, dict[Link, None]] = {}
         self.refused = 0
         self.on_fitting: Callable[[Link], None] = _nobody
-        self.on_kept: Callable[[Link, str], Awaitable[None]] = _no_news
+        self.on_missed: Callable[[Link, str, int], Awaitable[None]] = _no_news
         kernel.on_stop = self.stop_item
 
     async def attach(self, hello: Hello, push: Callable[[Push], None], *, local: bool) -> tuple[Link, Welcome]:
@@ -231,7 +231,7 @@ class Links:
             link.push(Deliver(item_id=item.id, token=item.token, arrivals=arrivals))
 
     async def _catch_up(self, link: Link, item_id: str) -> None:
-        await self.on_kept(link, item_id)
+        await self.on_missed(link, item_id, 0)
 
     def stop_local(self) -> None:
         """Workers in this process end with it: what they hold is queued again at the next start."""
@@ -383,7 +383,7 @@ def _nobody(_: object) -> None:
     """Stands for a worker that has not been welcomed yet, or a listener that is not there."""
 
 
-async def _no_news(link: Link, item_id: str) -> None:
+async def _no_news(link: Link, item_id: str, seen: int) -> None:
     """Stands for a listener that is not there."""
 
 

@@ -131,6 +131,16 @@ async def test_a_worker_that_connects_again_gets_what_was_sent_meanwhile(house: 
     assert values((await worker.delivered.get()).arrivals) == [(1, "yes")]
 
 
+@pytest.mark.parametrize("leave", [False, True])
+async def test_who_waits_without_an_event_that_was_given_too_soon_is_given_it_again(house: House, leave: bool) -> None:
+    worker, task, grant = await waiting(house)
+    for word in ("one", "two"):
+        await send(house, task, sent("Nudge", word))
+        await worker.delivered.get()  # the worker does not know the item yet, and forgets it
+    assert not await worker.wait(grant, "Answer", leave=leave, seen=1)
+    assert values((await worker.delivered.get()).arrivals) == [(2, "two")]
+
+
 async def test_a_wait_that_crosses_an_event_is_none(house: House) -> None:
     worker = await house.worker("ask", accepts=ACCEPTS)
     task = await house.submit(await house.core.sessions.create(), "ask")
