@@ -19,6 +19,8 @@ METHOD = """\
 ## How it is measured
 
 - Every process runs on uvloop, the clients included. Servers are started anew for each round, on an empty database.
+- The process of the client, in which the engine alone and everything in one process run too, looks for reference cycles
+  as seldom as those of `python -m arriero` do: `gc.set_threshold(20_000, 20, 100)`.
 - Arriero is called with `session.run()` of `AsyncLlamaDeployClient`; its core and worker are `python -m arriero core`
   and `python -m arriero worker`, as anyone would start them, with the simple message queue and SQLite. Nothing is
   answered before it is on disk.
