@@ -22,8 +22,32 @@ from arriero.testing.simulation import simulate
 #: commit that failed and had taken effect; a claim that met the end of its task; an answer that came while the run was
 #: about to be left; an event that crossed the loss of its worker; items that a worker gave back while the store was
 #: away; an answer that came so late that the next step was another worker's; an item that was granted twice by commits
-#: of which only the first took effect; an event that came between a claim and its answer.
-FOUND = (0, 2, 5, 8, 30, 180, 224, 330, 635, 2195, 3184, 3262, 428, 3815, 3833, 5136, 10_806, 10_820, 13_901, 14_264)
+#: of which only the first took effect; an event that came between a claim and its answer; a slot that became
+#: free together with a cancellation.
+FOUND = (
+    0,
+    2,
+    5,
+    8,
+    30,
+    180,
+    224,
+    330,
+    635,
+    2195,
+    3184,
+    3262,
+    428,
+    3815,
+    3833,
+    5136,
+    10_806,
+    10_820,
+    13_901,
+    14_264,
+    17_944,
+    18_636,
+)
 MANY = int(os.environ.get("SIMULATED", "300"))
 AT_ONCE = 100
 FIRST = 10_000

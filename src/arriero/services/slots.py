@@ -81,7 +81,7 @@ class Slots:
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
                 self.give_back()
-            else:
+            elif place in self._wanted:  # unless it was passed over already
                 self._wanted.remove(place)
             raise
 

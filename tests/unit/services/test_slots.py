@@ -51,3 +51,14 @@ async def test_a_slot_that_came_together_with_the_cancellation_is_passed_on() ->
     first.cancel()
     await asyncio.wait({first, second})
     assert (first.cancelled(), second.cancelled(), slots.used) == (True, False, 1)
+
+
+async def test_a_slot_passes_over_who_was_just_cancelled() -> None:
+    slots = Slots(1)
+    slots.seize()
+    first, second = asyncio.create_task(slots.regain()), asyncio.create_task(slots.regain())
+    await asyncio.sleep(0)
+    first.cancel()
+    slots.give_back()
+    await asyncio.wait({first, second})
+    assert (first.cancelled(), second.cancelled(), slots.used) == (True, False, 1)
