@@ -42,6 +42,8 @@ __all__ = [
     "deploy_core",
     "deploy_function",
     "deploy_workflow",
+    "idempotency_key",
+    "idempotency_key_sync",
     "step",
 ]
 
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
         SimpleMessageQueueServer,
     )
     from arriero.orchestrators import BaseOrchestrator, SimpleOrchestrator, SimpleOrchestratorConfig
+    from arriero.runtime.keys import idempotency_key, idempotency_key_sync
     from arriero.runtime.nested import Nested, Workflow, add_workflows, step
     from arriero.services import BaseService, FunctionService, WorkflowService, WorkflowServiceConfig
     from arriero.types.errors import ArrieroError, TransientError
@@ -90,6 +93,7 @@ else:
             "SimpleMessageQueueServer",
         ],
         "arriero.orchestrators": ["BaseOrchestrator", "SimpleOrchestrator", "SimpleOrchestratorConfig"],
+        "arriero.runtime.keys": ["idempotency_key", "idempotency_key_sync"],
         "arriero.runtime.nested": ["Nested", "Workflow", "add_workflows", "step"],
         "arriero.services": ["BaseService", "FunctionService", "WorkflowService", "WorkflowServiceConfig"],
         "arriero.types.errors": ["ArrieroError", "TransientError"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from workflows import Context, Workflow, step
 from workflows.events import Event, HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from arriero import TransientError
+from arriero import TransientError, idempotency_key
 from tests.scenarios.gate import pass_gate
 
 HERE = Path(__file__)
@@ -44,6 +45,28 @@ class Steps(Workflow):
         if ev.number + 1 < wanted["count"]:
             return Next(number=ev.number + 1)
         return StopEvent(result=await ctx.store.get("seen"))
+
+
+def pay(key: str) -> None:
+    """What a bank does that is given keys: the second payment of one key is no payment."""
+    with suppress(FileExistsError), (Path(os.environ["EFFECTS"]).parent / f"{key}.paid").open("x"):
+        pass
+
+
+class Pays(Workflow):
+    """Pays in its second step, and stands at the gate then."""
+
+    @step
+    async def begin(self, ev: StartEvent) -> Next:
+        return Next(number=ev.port)
+
+    @step
+    async def settle(self, ev: Next) -> StopEvent:
+        key = await idempotency_key("payment")
+        mark(key)
+        pay(key)
+        await pass_gate(ev.number, "paid")
+        return StopEvent(result=key)
 
 
 class Flaky(Workflow):

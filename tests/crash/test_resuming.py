@@ -59,6 +59,22 @@ async def test_a_run_goes_on_after_core_and_worker_were_killed(client: AsyncLlam
     assert [word for word, _ in own.done_outside()] == ["step0", "step1", "step1", "step2"]
 
 
+@pytest.mark.shows("key.again")
+async def test_an_effect_with_a_key_is_had_once_when_the_worker_is_killed_behind_it(
+    client: AsyncLlamaDeployClient, parts: Parts
+) -> None:
+    session = await client.create_session()
+    async with worker(parts, "Pays", "pays") as first:
+        task = await session.run_nowait("pays", port=parts.gate.port)
+        await parts.gate.arrived("paid")
+        async with worker(parts, "Pays", "pays") as second:
+            await first.kill()
+            await parts.gate.open("paid")
+            key = await result_of(session, task)
+    assert parts.done_outside() == [[key, str(first.pid)], [key, str(second.pid)]]
+    assert [path.stem for path in parts.effects.parent.glob("*.paid")] == [key]
+
+
 async def waiting(session: AsyncSessionClient, task: str) -> None:
     """Until the task has asked."""
     async for event in session.get_task_result_stream(task):

@@ -41,6 +41,8 @@ DOCUMENTED = {
     "deploy_core",
     "deploy_function",
     "deploy_workflow",
+    "idempotency_key",
+    "idempotency_key_sync",
     "step",
 }
 

@@ -131,7 +131,7 @@ class Calls:
         asked = _Asked(*kind, work.counts[kind])
         child = work.children.get(asked)
         if child is None or (child.done() and (child.cancelled() or child.exception() is not None)):
-            call = self._call(bound, arguments, asked, self._around.scope + self._scope(now))
+            call = self._call(bound, arguments, asked, self._around.scope + self._around.name_of(now))
             child = asyncio.get_running_loop().create_task(call, name=f"call of {service}")
             work.children[asked] = child
             self.open[child] = now.invocation if now is not None else ""
@@ -152,15 +152,8 @@ class Calls:
             child.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
-    def _scope(self, now: StepNow | None) -> str:
-        if now is None:
-            return ""
-        # A step may run workflows by itself; their works have the names of ours, but are others.
-        is_own = self._around.run_id in (None, now.run_id)
-        return now.scope if is_own else f"{now.run_id}:{now.scope}"
-
     def _work(self, now: StepNow | None) -> _Work:
-        scope = self._scope(now)
+        scope = self._around.name_of(now)
         work = self._works.setdefault(scope, _Work())
         if now is not None and work.invocation != now.invocation:
             self._scope_of.pop(work.invocation, None)

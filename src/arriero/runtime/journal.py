@@ -48,6 +48,8 @@ class RunJournal:
         self._taken: list[int] = []
         self._asks = False
         self._begun: _Entry | None = None
+        # Whether a power cut would take the last entry.
+        self._is_behind = False
         self._turn = asyncio.Lock()
         self._found: Found = deque(maxlen=REMEMBERED)
         self._summary = Summary(codec, past, context.grant.item_id)
@@ -120,7 +122,7 @@ class RunJournal:
         """
         async with self._turn:
             await self._write(durable=durable)
-            if self._buffer or asked:
+            if self._buffer or asked or (durable and self._is_behind):
                 self._begun = self._entry(asked=asked)
                 await self._write(durable=durable)
 
@@ -148,6 +150,7 @@ class RunJournal:
         if entry is not None:
             await self._context.record(entry.value, self._codec.shape, durable=durable, base=entry.base)
             self._begun = None
+            self._is_behind = not durable
 
 
 class _Entry(NamedTuple):

@@ -7,6 +7,7 @@ Like :mod:`arriero.runtime.engine`, written against llama-index-workflows 2.26, 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,13 +15,18 @@ from typing import Any, NamedTuple
 from workflows import Context, Workflow
 from workflows.decorators import _apply_step_decorator
 from workflows.errors import WorkflowRuntimeError
+from workflows.events import Event
 from workflows.resource import ResourceDefinition, ResourceManager, _Resource
 from workflows.runtime.types.results import StepWorkerStateContextVar
+
+from arriero.types.errors import NotJSON
+from arriero.types.jsonvalue import encode_json, to_json_value
 
 #: The engine's step decorator with the namespace in which annotations written as text are looked up.
 decorate = _apply_step_decorator
 
 _PARAMETERS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_COUNTS = "_arriero_counts"
 
 
 class StepNow(NamedTuple):
@@ -44,6 +50,28 @@ def step_now() -> StepNow | None:
         return None
     scope = f"{state.step_name}:{state.work_item_id}"
     return StepNow(face._workflow, face._internal_adapter.run_id, scope, str(state.invocation_id))
+
+
+def counts_of_try() -> dict[str, int]:
+    """Counts that belong to this try at the step's work: the next one begins anew."""
+    found: dict[str, int] = vars(StepWorkerStateContextVar.get()).setdefault(_COUNTS, {})
+    return found
+
+
+def input_of_try() -> str:
+    """A digest of what the step at work was given; of its class alone where it is nothing that JSON can hold."""
+    given = StepWorkerStateContextVar.get()
+    collected = given.state.collection_release_payload
+    events = [given.event, *(collected.events if collected is not None else ())]
+    try:
+        text = encode_json([_fields(event) for event in events], "the events of a step")
+    except NotJSON:
+        text = "/".join(type(event).__name__ for event in events).encode()
+    return hashlib.blake2b(text, digest_size=16).hexdigest()
+
+
+def _fields(event: Event) -> Any:
+    return to_json_value([type(event).__name__, event.model_dump(), event.to_dict()], "the event of a step")
 
 
 def steps_of(workflow: Workflow) -> Iterator[Callable[..., Any]]:

@@ -6,6 +6,7 @@ Together they have one stream, one inbox and one rest.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import weakref
 from collections.abc import Callable, Container
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from arriero.runtime.children import Calls
     from arriero.runtime.journal import RunJournal
     from arriero.runtime.leaving import Leaving
+    from arriero.runtime.steps import StepNow
 
 #: Tells a stream's readers of an event from outside that nothing took.
 UNHANDLED = "UnhandledEvent"
@@ -68,6 +70,7 @@ class ItemRuns:
         self.context = context
         self.describe = describe
         self.durability = durability
+        self.loop = asyncio.get_running_loop()
         #: The arrivals that an earlier run of the item took, and the journal of this one.
         self.taken: Container[int] = ()
         self.journal: RunJournal | None = None
@@ -127,10 +130,10 @@ class ItemRuns:
             self.journal.not_taken(held)
         self._give(held)
 
-    async def keep(self) -> None:
+    async def keep(self, *, durable: bool = False) -> None:
         """Have what the run has come to in its journal, before something is begun that must find it again."""
         if self.journal is not None:
-            await self.journal.flush(durable=False)
+            await self.journal.flush(durable=durable)
 
     def _wakes(self) -> None:
         if self._is_told:
@@ -218,6 +221,7 @@ class Surroundings:
         "_waiting",
         "accepted",
         "calls",
+        "counts",
         "has_asked",
         "item",
         "path",
@@ -231,6 +235,8 @@ class Surroundings:
         self.path = path
         #: Goes before the names of all work in this run; what it calls is known by these.
         self.scope = ""
+        #: How often a key of each name was asked for outside of steps.
+        self.counts: dict[str, int] = {}
         #: The run's name with the engine, once it has one.
         self.run_id: str | None = None
         self.calls: Calls | None = None
@@ -250,6 +256,11 @@ class Surroundings:
         return self.path.count("/") + 1 if self.path else 0
 
     @property
+    def is_journaled(self) -> bool:
+        """Whether what happens in it is kept in the item's journal."""
+        return not self.path and self.item.journal is not None
+
+    @property
     def asks(self) -> bool:
         """Whether the run asked for something that it was not told."""
         return self._asked > self._given
@@ -258,6 +269,13 @@ class Surroundings:
     def will_ask(self) -> bool:
         """Whether its first question is still to come."""
         return self.accepted.ask_first and not self.has_asked
+
+    def name_of(self, now: StepNow | None) -> str:
+        """The name of a step's work in this run, the same after a resume."""
+        if now is None:
+            return ""
+        # A step may run workflows by itself; their works have the names of ours, but are others.
+        return now.scope if self.run_id in (None, now.run_id) else f"{now.run_id}:{now.scope}"
 
     def enter(self) -> Any:
         """Make this what :func:`here` gives; the answer is for :func:`leave`."""

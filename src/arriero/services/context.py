@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from arriero.runtime.keys import count, key_of
 from arriero.services.emitter import Emitter
 from arriero.services.slots import Slots
 from arriero.types.errors import TASK_ERRORS, Fenced, PayloadTooLarge, StateConflict, TaskError, Unavailable
@@ -100,7 +101,18 @@ class ItemContext:
     item turns out to be somebody else's, ``on_left`` when it was given up until an event comes.
     """
 
-    __slots__ = ("_counts", "_link", "_on_fenced", "_on_free", "_on_left", "_run", "_start", "grant")
+    __slots__ = (
+        "__weakref__",
+        "_counts",
+        "_keys",
+        "_link",
+        "_on_fenced",
+        "_on_free",
+        "_on_left",
+        "_run",
+        "_start",
+        "grant",
+    )
 
     def __init__(
         self,
@@ -119,6 +131,7 @@ class ItemContext:
         self._on_fenced = on_fenced
         self._on_left = on_left
         self._counts: Counter[str] | None = None
+        self._keys: dict[str, int] | None = None
 
     def emit(
         self, data: dict[str, Any], type: str = "", *, last: bool = False, path: str = "", asks: bool = False
@@ -138,6 +151,11 @@ class ItemContext:
             patient=patient,
         )
         return _value(service, await self._away(call))
+
+    def idempotency_key(self, name: str = "") -> str:
+        if self._keys is None:
+            self._keys = {}
+        return key_of(self.grant.item_id, name, count(self._keys, name))
 
     async def record(self, entry: Any, shape: str = "", *, durable: bool = True, base: bool = False) -> None:
         run, grant = self._run, self.grant

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from arriero.message_queues.base import MessageQueue, Subscription
+from arriero.runtime.keys import works_on
 from arriero.services.context import ItemContext, Run, bounded
 from arriero.services.emitter import Emitter
 from arriero.services.faults import error_info, shown
@@ -71,6 +73,8 @@ class Worker:
         self._quiet = asyncio.Event()
         self._resumed = asyncio.Event()
         self._resumed.set()
+        # What an item runs in is not what caused it: that may be the step of another, in the same process.
+        self._context = Context()
         self._subscription: Subscription | None = None
         self._welcome: Welcome | None = None
         self._raise = bool(extra.pop("raise_exceptions", False))
@@ -99,6 +103,7 @@ class Worker:
     async def run(self) -> None:
         """Serve. When cancelled, what is in work is given back to be done by others."""
         loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._raised = loop.create_future()
         self._lease = LeaseKeeper(self._link, self.id, loop)
         self._pulse = Pulse(loop, lambda: self._start(self._make_sure()))
@@ -207,7 +212,7 @@ class Worker:
             run.lease = self._welcome.lease
         self._runs[item_id] = run
         self._held[item_id] = token
-        run.task = self._start(self._work(run))
+        run.task = self._start(self._work(run), self._context.copy())
 
     async def _work(self, run: Run) -> None:
         grant = run.grant
@@ -247,6 +252,7 @@ class Worker:
             on_fenced=lambda: self._stop(fenced),
             on_left=lambda: self._stop(left),
         )
+        works_on(context)
         return await self._handler.handle(context)
 
     def _claim_soon(self) -> None:
@@ -421,8 +427,8 @@ class Worker:
     def _namespace(self) -> str:
         return self._welcome.topic_namespace if self._welcome else "llama_deploy"
 
-    def _start(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _start(self, work: Any, context: Context | None = None) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -66,6 +66,13 @@ class HandlerContext(Protocol):
         which would else be taken for it; this is safe. The events stay to be sent.
         """
 
+    def idempotency_key(self, name: str = "") -> str:
+        """A key for an effect outside, the same whenever this item is worked on; at most 64 characters.
+
+        The n-th key of one name is another than the n-th of another, and than the one before it. What led to the
+        effect is to be recorded before, where the handler keeps a journal.
+        """
+
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
         """Be told of the events that come from outside: those that have come, at once, and then each as it comes."""
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from arriero.runtime.keys import works_on
 from arriero.services.handlers import WorkflowHandler
 from arriero.types.errors import PayloadTooLarge, UnknownService
 from arriero.types.handling import Handled
@@ -47,6 +49,7 @@ class Desk:
         self._on_arrival: Callable[[Arrival], None] | None = None
         self._inbox: list[Arrival] = []
         self.entries: list[Any] = []
+        self.durable: list[bool] = []
         self.left: list[tuple[list[str], float | None, str]] = []
         self.has_left = asyncio.Event()
         self.kept_events = 0
@@ -54,6 +57,7 @@ class Desk:
         self.shape = ""
         self.base = 0
         self.is_busy = 0
+        self.keys: Counter[str] = Counter()
 
     @property
     def seen(self) -> list[tuple[str, str]]:
@@ -74,6 +78,7 @@ class Desk:
         return sum(event.asks for event in self.events)
 
     async def handle(self, handler: WorkflowHandler) -> Handled:
+        works_on(self)
         return await handler.handle(self)
 
     def send(self, type: str, /, **data: Any) -> None:
@@ -107,10 +112,15 @@ class Desk:
         finally:
             self.under_way -= 1
 
+    def idempotency_key(self, name: str = "") -> str:
+        self.keys[name] += 1
+        return f"{self.grant.item_id} {name} {self.keys[name]}"
+
     async def record(self, entry: Any, shape: str = "", *, durable: bool = True, base: bool = False) -> None:
         if self.dies_at == len(self.entries):
             raise Died
         self.entries.append(json.loads(encode_json(entry, "an entry")))
+        self.durable.append(durable)
         self.base = len(self.entries) - 1 if base else self.base
         self.shape = shape
         self.kept_events = len(self.events)

@@ -1,6 +1,7 @@
 """The worker's loop, on a link whose answers the test decides on, in the order that it wants."""
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -138,8 +139,8 @@ def grant(item_id: str = "i", token: str | None = None) -> Grant:
 
 
 @asynccontextmanager
-async def at_work(slots: int = 1) -> AsyncIterator[Scene]:
-    link, doing, queue = HandLink(), Doing(), MemoryMessageQueue()
+async def at_work(slots: int = 1, doing: Doing | None = None) -> AsyncIterator[Scene]:
+    link, doing, queue = HandLink(), doing or Doing(), MemoryMessageQueue()
     worker = Worker(WorkerOptions(service="work", slots=slots), doing, link, queue)
     running = asyncio.ensure_future(worker.run())
     await worker.ready.wait()
@@ -495,3 +496,21 @@ async def test_a_report_asks_for_the_next_item_and_brings_the_last_events() -> N
         context, _ = await scene.begun()
         assert context.grant.item_id == "b"
         assert scene.link.claims.empty()
+
+
+async def test_an_item_does_not_run_in_the_context_of_what_caused_it() -> None:
+    """In one process that may be a step of another item, which calls this one."""
+    word: contextvars.ContextVar[str] = contextvars.ContextVar("word", default="the worker's own")
+
+    class Listens(Doing):
+        async def handle(self, context: HandlerContext) -> Handled:
+            said.append(word.get())
+            return await super().handle(context)
+
+    said: list[str] = []
+    async with at_work(doing=Listens()) as scene:
+        (await scene.link.claims.get()).give()
+        word.set("the caller's")
+        scene.link.push(Granted(grants=[grant()]))
+        await scene.begun()
+    assert said == ["the worker's own"]
