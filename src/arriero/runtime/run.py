@@ -199,7 +199,10 @@ class Run(InternalRunAdapter):
         return pending.start(cast("asyncio.Task[Any]", outcome))
 
     async def _work(self, pending: PendingWorker, outcome: asyncio.Future[Any]) -> None:
+        around = self._stream.around
         try:
+            if around is not None and (doubt := around.item.context.doubt()) is not None:
+                await doubt
             result = await pending.coro
         except (KeyboardInterrupt, GeneratorExit):
             raise

@@ -31,6 +31,7 @@ class Run:
     __slots__ = (
         "arrived",
         "calls",
+        "doubt",
         "emitter",
         "entries",
         "failure",
@@ -61,6 +62,7 @@ class Run:
         self.seen = grant.inbox[-1].seq if grant.inbox else 0
         self.waking = False
         self.lease = math.inf
+        self.doubt: Callable[[], Awaitable[object] | None] = _none
         self.entries = grant.skipped + len(grant.journal)
 
     def let_go(self) -> bool:
@@ -92,6 +94,10 @@ class Run:
             arrived, self.arrived = self.arrived, []
             for arrival in arrived:
                 self.on_arrival(arrival)
+
+
+def _none() -> None:
+    """There is no doubt."""
 
 
 class ItemContext:
@@ -132,6 +138,10 @@ class ItemContext:
         self._on_left = on_left
         self._counts: Counter[str] | None = None
         self._keys: dict[str, int] | None = None
+
+    @property
+    def doubt(self) -> Callable[[], Awaitable[object] | None]:
+        return self._run.doubt
 
     def emit(
         self, data: dict[str, Any], type: str = "", *, last: bool = False, path: str = "", asks: bool = False

@@ -210,6 +210,7 @@ class Worker:
         run = Run(grant, Emitter(self._link, grant, lambda: self._stop(fenced), largest), self._slots)
         if self._welcome is not None:
             run.lease = self._welcome.lease
+        run.doubt = self._pulse.doubt
         self._runs[item_id] = run
         self._held[item_id] = token
         run.task = self._start(self._work(run), self._context.copy())
@@ -217,6 +218,8 @@ class Worker:
     async def _work(self, run: Run) -> None:
         grant = run.grant
         try:
+            if (doubt := run.doubt()) is not None:
+                await doubt
             handled = await self._handle(run)
             value = bounded(encode_json(handled.value, "the result"), "the result")
             if handled.context is not None:

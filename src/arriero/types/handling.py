@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,12 @@ class HandlerContext(Protocol):
 
     @property
     def grant(self) -> Grant: ...
+
+    @property
+    def doubt(self) -> Callable[[], Awaitable[object] | None]:
+        """Gives what to wait for before anything with an effect is begun: this process stood still for so long that
+        the item may be another's, which cancels the handler. None, as a rule.
+        """
 
     def emit(
         self,

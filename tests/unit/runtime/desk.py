@@ -58,6 +58,10 @@ class Desk:
         self.base = 0
         self.is_busy = 0
         self.keys: Counter[str] = Counter()
+        self.doubts: asyncio.Event | None = None
+
+    def doubt(self) -> Awaitable[object] | None:
+        return None if self.doubts is None else self.doubts.wait()
 
     @property
     def seen(self) -> list[tuple[str, str]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from arriero.services.pulse import Pulse
+from arriero.types.link import Stop
 from tests.unit.services.test_worker import at_work, grant
 
 
@@ -95,3 +98,34 @@ async def test_what_was_granted_while_the_worker_stood_still_goes_back() -> None
         question.give(grant("new"))
         context, _ = await scene.begun()
         assert context.grant.item_id == "new"
+
+
+@pytest.mark.shows("time.stood-still")
+async def test_what_was_about_to_begin_when_the_worker_stood_still_begins_when_it_has_made_sure() -> None:
+    async with at_work(slots=2) as scene:
+        claim = await scene.link.claims.get()
+        claim.give(grant("lost", "old"), grant("kept"))
+        pulse = scene.worker._pulse  # noqa: SLF001  # as above
+        while not scene.worker._runs:  # noqa: ASYNC110, SLF001  # nobody tells of it
+            await asyncio.sleep(0)
+        pulse._last -= 1000.0  # noqa: SLF001  # as above
+        question = await scene.link.claims.get()
+        assert (question.what, scene.doing.begun.empty()) == (0, True)
+        scene.link.push(Stop(item_id="lost", token="old", reason="fenced"))
+        question.give()
+        context, _ = await scene.begun()
+        assert context.grant.item_id == "kept"
+        assert (scene.doing.begun.empty(), scene.doing.cancelled.empty()) == (True, True)
+
+
+def test_time_passes_within_a_turn_of_uvloop_too() -> None:
+    async def stands_still() -> bool:
+        pulse = Pulse(asyncio.get_running_loop(), lambda: None)
+        pulse.start(0.01)
+        end = time.monotonic() + 0.02
+        while time.monotonic() < end:
+            pass
+        return pulse.doubtful
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(stands_still())
