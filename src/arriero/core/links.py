@@ -167,6 +167,10 @@ class Links:
         """Whether a connected worker of the service, besides that one, has a slot that an item could take now."""
         return any(link.is_idle for link in self._by_service.get(service, ()) if link is not besides)
 
+    def idle_slots(self, service: str) -> int:
+        """How many slots the connected workers of the service have that items could take now."""
+        return sum(link.free for link in self._by_service.get(service, ()) if link.is_idle)
+
     def taker(self, service: str) -> Link | None:
         """The worker with the most idle slots of those that take an item unasked; None when there is none."""
         takers = [link for link in self._by_service.get(service, ()) if link.takes and link.is_idle and not link.solo]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
@@ -17,7 +18,8 @@ from arriero.types.tasks import TaskStatus
 
 logger = logging.getLogger("arriero.core")
 
-#: Seconds after which an item that nobody claimed is rung for again, and the longest time between two rings.
+#: Seconds after which an item that nobody claimed is rung for again, and a ring that nobody answered counts as lost;
+#: and the longest time between two rings.
 FIRST_AGAIN = 2.0
 LONGEST_AGAIN = 60.0
 #: Seconds for which a ring that brought no claim yet stands for those that would follow it.
@@ -30,7 +32,8 @@ class Rings:
     """Tells a service's topic that there is work.
 
     A ring may be lost, so the oldest item is rung for again; it may be late or double, which a claim makes harmless.
-    None is sent while every connected worker of a service is busy: each of them claims anew when it reports. To a
+    None is sent while every connected worker of a service is busy: each of them claims anew when it reports; and no
+    more are under way, neither answered by a claim nor old enough to count as lost, than these have free slots. To a
     service that never had a link the message is not a ring but the task itself, whole and not to be lost.
     """
 
@@ -45,7 +48,8 @@ class Rings:
         self._delays: dict[str, float] = {}
         self.sent = 0
         self.healthy = True
-        self._under_way: dict[str, float] = {}
+        # When those rings were sent that no claim has answered, by service.
+        self._under_way: dict[str, deque[float]] = {}
         kernel.on_ready = self.ring
         kernel.on_claim = self.answered
 
@@ -67,7 +71,7 @@ class Rings:
 
     def ring(self, service: str, item_id: str) -> None:
         """An item of the service is ready."""
-        if self._wanted(service) and not self._is_under_way(service):
+        if self._wanted(service) and self._may_send(service):
             self._ask(service, item_id)
         if not self._kernel.agenda.has("ring", service):
             self._again(service, FIRST_AGAIN)
@@ -78,18 +82,28 @@ class Rings:
         self._wake.set()
 
     def answered(self, service: str) -> None:
-        """A worker has claimed because of a ring: the next item needs another one."""
-        self._under_way.pop(service, None)
+        """A worker has claimed, for all that is known because of the oldest ring: the next item needs another one."""
+        if under_way := self._under_way.get(service):
+            under_way.popleft()
 
-    def _is_under_way(self, service: str) -> bool:
-        """Whether a ring was just sent: the claim that it brings takes whatever is ready then."""
+    def _may_send(self, service: str) -> bool:
+        """Whether another ring is of use; it counts as sent then.
+
+        The claim that a ring brings takes whatever is ready, and each ring is for another free slot.
+        """
         if not self._links.has_links(service):
-            return False
-        now = asyncio.get_running_loop().time()
-        if now - self._under_way.get(service, float("-inf")) < UNDER_WAY:
             return True
-        self._under_way[service] = now
-        return False
+        now = asyncio.get_running_loop().time()
+        under_way = self._under_way.setdefault(service, deque())
+        if under_way and now - under_way[-1] < UNDER_WAY:
+            return False
+        while under_way and now - under_way[0] >= FIRST_AGAIN:
+            under_way.popleft()
+        # Other processes on a store that is shared may have free slots, too.
+        if under_way and not self._kernel.store.shared and len(under_way) >= self._links.idle_slots(service):
+            return False
+        under_way.append(now)
+        return True
 
     def _wanted(self, service: str) -> bool:
         if self._links.idle(service) or self._kernel.store.shared:
@@ -106,7 +120,8 @@ class Rings:
         if oldest is None:
             return
         created = names.seconds(oldest)
-        if self._links.idle(service) and self._kernel.clock() - created >= FIRST_AGAIN:
+        is_due = self._links.idle(service) and self._kernel.clock() - created >= FIRST_AGAIN
+        if is_due and self._may_send(service):
             self._ask(service, names.dated(oldest))
             delay = min(LONGEST_AGAIN, delay * 2)
         self._again(service, delay)

@@ -39,9 +39,10 @@ class Slots:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the control plane may know of fewer free slots than there are: a claim for all settles it.
+        """Whether the control plane may know of fewer free slots than there are, or of more work than it was asked for.
 
-        It takes a claim to be for every free slot, but one that crosses another is not for those of the other.
+        It takes a claim to be for every free slot, but one that crosses another is not for those of the other; and it
+        may have answered a claim before the ring that was heard meanwhile. A claim for all settles both.
         """
         return self._crossed and not self.asked
 
@@ -53,6 +54,10 @@ class Slots:
         """All slots that are free, so many, are asked for by a claim."""
         self._crossed = self.asked > 0
         self.asked += count
+
+    def rung(self) -> None:
+        """A ring was heard while all free slots were asked for."""
+        self._crossed = True
 
     def answered(self, count: int, granted: int) -> None:
         """The claim for so many slots brought so many items, which run now."""

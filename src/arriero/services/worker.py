@@ -160,8 +160,10 @@ class Worker:
         """Claim; a worker without a free slot says so, for the ring may be due to another."""
         if self._slots.full:
             await self._link.claim(0)
-        else:
+        elif self._slots.free:
             await self._claim()
+        else:
+            self._slots.rung()
 
     async def _unsubscribe(self) -> None:
         subscription, self._subscription = self._subscription, None

@@ -90,6 +90,26 @@ async def test_a_service_without_our_workers_is_rung_for_with_every_task(house: 
     assert await rings(house) == 3
 
 
+@pytest.mark.shows("ring.free-slots")
+@pytest.mark.parametrize("slots", [1, 3])
+async def test_no_more_rings_are_under_way_than_there_are_free_slots(
+    make_house: MakeHouse, time: VirtualTime, slots: int
+) -> None:
+    time.install(asyncio.get_running_loop())
+    house = await make_house(clock=time.time_of_day)
+    worker, other = await idle(house, slots=slots), await idle(house, slots=slots)
+    for _ in range(15):  # nobody claims
+        await submit(house, 1)
+        await time.advance(0.1)
+    assert house.core.rings.sent == 2 * slots
+    await other.claim(1)  # one ring less is under way, and one slot is free
+    await submit(house, 1)
+    assert house.core.rings.sent == 2 * slots
+    await time.advance(2.5)  # what was sent counts as lost
+    assert house.core.rings.sent > 2 * slots
+    assert len(await worker.claim(slots)) == slots
+
+
 @pytest.mark.shows("ring.again")
 async def test_what_nobody_claims_is_rung_for_again_and_less_and_less_often(
     make_house: MakeHouse, time: VirtualTime

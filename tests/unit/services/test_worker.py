@@ -151,6 +151,12 @@ async def at_work(slots: int = 1, doing: Doing | None = None) -> AsyncIterator[S
         await asyncio.gather(running, return_exceptions=True)
 
 
+async def turns() -> None:
+    """All that can be done without an answer is done."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def test_a_stop_that_overtakes_its_grant_keeps_the_item_from_beginning() -> None:
     async with at_work() as scene:
         gone, next_one = grant("gone"), grant("next")
@@ -514,3 +520,26 @@ async def test_an_item_does_not_run_in_the_context_of_what_caused_it() -> None:
         scene.link.push(Granted(grants=[grant()]))
         await scene.begun()
     assert said == ["the worker's own"]
+
+
+async def test_a_ring_that_overtakes_the_answer_to_a_claim_is_followed_by_another_claim() -> None:
+    """The item may have come when the control plane had answered that there is none."""
+    async with at_work() as scene:
+        claim = await scene.link.claims.get()
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        await turns()
+        assert await scene.queue.depth("llama_deploy.work") == 0
+        claim.give()
+        await scene.begin(grant())
+
+
+async def test_a_ring_that_overtakes_what_a_claim_brings_needs_no_other_claim_by_a_full_worker() -> None:
+    async with at_work() as scene:
+        claim = await scene.link.claims.get()
+        await scene.queue.publish(RING, topic="llama_deploy.work")
+        await turns()
+        assert await scene.queue.depth("llama_deploy.work") == 0
+        claim.give(grant())
+        await scene.begun()
+        await turns()
+        assert scene.link.claims.empty()
