@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,7 @@ class LongRun:
         #: When workers of each service were killed or stopped, and when a control plane had started, in Unix seconds.
         self.gone: dict[str, list[float]] = collections.defaultdict(list)
         self.up: list[float] = []
+        self._watching: list[asyncio.Future[None]] = []
         self.longest_left = 0.0
         self._progress = asyncio.Condition()
 
@@ -108,6 +109,7 @@ class LongRun:
             killing = asyncio.ensure_future(self._kill(core, workers))
             await self._load(client)
             await killing
+            await asyncio.gather(*self._watching)
             await self._look()
         return self._table(time.monotonic() - began)
 
@@ -207,9 +209,14 @@ class LongRun:
             self.gone[str(part.service)].append(time.time())
         part.start()
         if isinstance(part, Core):
-            self.up.append(time.time())
+            self._watching.append(asyncio.ensure_future(self._note_up(part)))
         if self.chance.random() < 0.7:
             await part.ready()
+
+    async def _note_up(self, core: Core) -> None:
+        with suppress(Exception):  # it may be killed before it is ready
+            await core.ready()
+            self.up.append(time.time())
 
     # What came of it
 
@@ -257,7 +264,12 @@ class LongRun:
             if gone:
                 left = entry.at - max([gone[0], *(at for at in self.up if at <= entry.at)])
                 self.longest_left = max(self.longest_left, left)
-                self.counts[LEFT] += left > LEASE + 5
+                if left > LEASE + 5:
+                    self.counts[LEFT] += 1
+                    print(
+                        f"{entry.item_id} was claimed at {since:.1f}, its worker went at {gone[0]:.1f}", file=sys.stderr
+                    )
+                    print(f"and it was {entry.kind} ({entry.reason}) at {entry.at:.1f}; {gone=}", file=sys.stderr)
 
     def _look_outside(self) -> None:
         """A step that begins after the one behind it had begun was finished, and runs again."""

@@ -56,6 +56,19 @@ async def test_a_body_that_says_that_it_is_compressed_is_not_expanded(http: Http
         assert (status, body["error"]["code"]) == (422, "invalid_input")
 
 
+async def test_a_query_that_says_two_things_of_one_is_refused(http: Http, client: AsyncLlamaDeployClient) -> None:
+    session = await client.create_session()
+    for query in ("wait=1&wait=2", "wait=1&x=1&wait=1"):
+        body = {"input": "{}", "service_id": "double"}
+        status, answer = await http.ask("POST", f"/sessions/{session.session_id}/tasks?{query}", json=body)
+        assert (status, answer["error"]["code"]) == (422, "invalid_input")
+        assert "'wait' 2 times" in answer["error"]["message"]
+    assert (await http.get(f"/sessions/{session.session_id}/tasks"))[1] == []
+    status, answer = await http.ask("GET", "/sessions?limit=1&after=a&after=b")
+    assert (status, "'after' 2 times" in answer["error"]["message"]) == (422, True)
+    assert (await http.ask("GET", "/sessions?limit=1&after=a"))[0] == 200
+
+
 async def test_ranges_are_not_served(http: Http) -> None:
     async with http.stream("/docs", headers={"Range": "bytes=" + ",".join(["0-"] * 5000)}) as page:
         assert (page.status, "Content-Range" in page.headers) == (200, False)

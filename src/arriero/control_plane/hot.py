@@ -18,6 +18,7 @@ from arriero.core.tasks import MAX_INPUT, Submission, too_large
 from arriero.types.errors import ArrieroError, InvalidInput
 from arriero.types.ids import id_from
 from arriero.types.serving import error_bytes
+from arriero.types.strict import check_query
 
 _submission = msgspec.json.Decoder(Submission)
 _encode = msgspec.json.Encoder().encode
@@ -155,6 +156,7 @@ def _wait(scope: Scope, most: float) -> float | None:
         return None
     if query.startswith(WAIT) and query[len(WAIT) :].isdigit():  # as our clients ask
         return min(float(query[len(WAIT) :]), most)
+    check_query(query)
     given = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait")
     if given is None:
         return None

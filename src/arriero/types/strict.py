@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 from fastapi import Request
@@ -14,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from arriero.types.errors import ArrieroError, ErrorInfo
+from arriero.types.errors import ArrieroError, ErrorInfo, InvalidInput
 from arriero.types.jsonvalue import MAX_DEPTH, is_deep
 from arriero.types.serving import error_bytes
 
@@ -42,16 +44,27 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route whose body is read so."""
+    """A route whose body is read so, and whose query says each thing once."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The handler, given a request of ours."""
         handle = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
+            check_query(request.scope["query_string"])
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def check_query(query: bytes) -> None:
+    """:class:`InvalidInput` for a parameter that is given more than once: it cannot be told which value is meant."""
+    if b"&" not in query:
+        return
+    names = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    name, count = names.most_common(1)[0] if names else ("", 0)
+    if count > 1:
+        raise InvalidInput(f"the query gives {name[:80]!r} {count} times; give it once")
 
 
 async def typed(_: Request, error: Exception) -> Response:
