@@ -9,7 +9,7 @@ import msgspec
 
 from arriero.core import names, records
 from arriero.state_stores.base import Document, StateStore
-from arriero.types.errors import QueueFull
+from arriero.types.errors import QueueFull, StoreDamaged
 
 PAGE = 1000
 #: Seconds for which the refusals of a service are looked at together, to tell how fast its queue moves.
@@ -86,7 +86,8 @@ class Backlog:
                 self._add_lane(document)
         async for page in self._pages(names.TIMERS):
             for document in page:
-                await self._add_retry(document.key)
+                if not document.damaged:
+                    await self._add_retry(document.key)
 
     def _add_lane(self, document: Document) -> None:
         try:
@@ -97,12 +98,12 @@ class Backlog:
 
     async def _add_retry(self, key: str) -> None:
         _, kind, item_id = key.split("/", 2)
-        document = await self._store.get(names.ITEMS, item_id) if kind == "retry" else None
-        if document is None:
-            return
         try:
+            document = await self._store.get(names.ITEMS, item_id) if kind == "retry" else None
+            if document is None:
+                return
             self.add({records.ITEM.decode(document.value).service: 1})
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, StoreDamaged):
             return  # told when its time has come
 
     async def _pages(self, collection: str) -> AsyncIterator[list[Document]]:

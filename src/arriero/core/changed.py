@@ -6,11 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 from arriero.core import names, records
 from arriero.core.itemlog import note
-from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
 from arriero.core.outlook import open_children
 from arriero.core.parking import unpark
-from arriero.core.records import ItemRecord, TaskRecord
+from arriero.core.records import ItemRecord, TaskRecord, item_ids
 from arriero.core.tasks import TRIES
 from arriero.types.errors import NotStopped, StateConflict
 

@@ -13,20 +13,22 @@ from arriero.core.changed import Changed
 from arriero.core.children import Children
 from arriero.core.claims import Claims
 from arriero.core.copies import Copies
+from arriero.core.damage import Damage
 from arriero.core.dead import Dead
 from arriero.core.doubts import Doubts
 from arriero.core.history import History
 from arriero.core.holds import Holds
 from arriero.core.inbox import Inbox
-from arriero.core.items import Items, item_ids
+from arriero.core.items import Items
 from arriero.core.journal import Journals
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Links
 from arriero.core.listing import Listing
+from arriero.core.mending import Mending
 from arriero.core.messages import Messages
 from arriero.core.offers import Offers
 from arriero.core.outlook import WORKER, open_children
-from arriero.core.records import TaskRecord
+from arriero.core.records import TaskRecord, item_ids
 from arriero.core.retention import Retention
 from arriero.core.rings import Outbox, Rings
 from arriero.core.services import Services
@@ -87,6 +89,7 @@ class Core:
         self.changed = Changed(self.kernel)
         self.copies = Copies(self.kernel, self.services, self.links, self.tasks)
         self.dead = Dead(self.kernel, self.tasks, self.copies)
+        self.damage = Damage(self.kernel, self.tasks)
         self.doubts = Doubts(self.kernel, self.links, self.inbox)
         self.kernel.on_stock = self._take_stock
         self.started = False
@@ -97,6 +100,10 @@ class Core:
         self.rings.start()
         await self.links.recover()
         await self._take_stock()
+        if self.kernel.store.damages:
+            await Mending(self.kernel).all()
+            await self.links.recover()
+            await self._take_stock()
         self.retention.start()
         self.started = True
         return self
@@ -121,7 +128,8 @@ class Core:
         after = ""
         while page := await self.kernel.store.scan(names.TIMERS, after, 1000):
             for document in page:
-                self._set_timer(document.key)
+                if not document.damaged:  # such a one is put back beside it
+                    self._set_timer(document.key)
             after = page[-1].key
 
     def _set_timer(self, key: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from arriero.core import names, records
 from arriero.core.copies import Copies
-from arriero.core.items import LISTED, item_ids
+from arriero.core.items import LISTED
 from arriero.core.kernel import Change, Kernel, decode
-from arriero.core.records import TaskRecord
+from arriero.core.records import TaskRecord, item_ids
 from arriero.core.tasks import Tasks
 from arriero.types.errors import UnknownTask
 from arriero.types.history import DeadTask

@@ -184,11 +184,11 @@ class Grants:
         item_id = names.dated(key)
         try:
             item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
-        except StoreDamaged:
-            logger.exception("item %s cannot be claimed", item_id)
-            self._bury(change, link.service, key)
-            change.after.append(lambda: self._kernel.on_damaged(item_id))
+        except StoreDamaged as error:
+            self._bury(change, link.service, key, error)
             return None
+        if item is None:
+            change.after.append(lambda: self._kernel.on_damaged(item_id, StoreDamaged(f"item {item_id} is missing")))
         if item is None or not _is_ready(item.record):
             change.expect(names.ITEMS, item_id, item.version if item else 0)
             change.delete(names.ready(link.service), key)
@@ -200,14 +200,18 @@ class Grants:
         """The grant of an item; one whose task cannot be read leaves the index."""
         try:
             return await self._filled(item)
-        except (StoreDamaged, UnknownTask):
-            logger.exception("item %s cannot be claimed", item.id)
-            self._bury(change, item.service, key)
+        except (StoreDamaged, UnknownTask) as error:
+            self._bury(change, item.service, key, error)
             return None
 
-    def _bury(self, change: Change, service: str, key: str) -> None:
+    def _bury(self, change: Change, service: str, key: str, error: ArrieroError) -> None:
+        """The item leaves the index, and its task fails."""
+        item_id = names.dated(key)
+        logger.error("item %s cannot be claimed: %s", item_id, error)
+        damage = error if isinstance(error, StoreDamaged) else StoreDamaged(str(error))
         change.delete(names.ready(service), key)
         change.count(service, -1)
+        change.after.append(lambda: self._kernel.on_damaged(item_id, damage))
 
     async def _filled(self, item: ItemRecord) -> Grant:
         task = await self._kernel.load(records.TASK, names.TASKS, item.task_id)

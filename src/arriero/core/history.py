@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import msgspec
 
 from arriero.core import names, records
-from arriero.core.items import item_ids
 from arriero.core.kernel import Kernel, decode
 from arriero.core.outlook import waits_for
-from arriero.core.records import ItemRecord, LogRecord, StreamEntry, TaskRecord
+from arriero.core.records import ItemRecord, LogRecord, StreamEntry, TaskRecord, item_ids
 from arriero.core.steps import Steps
 from arriero.state_stores.base import Entry
 from arriero.types.history import HistoryEntry, HistoryItem, TaskHistory

@@ -9,12 +9,11 @@ import msgspec
 
 from arriero.core import names, records
 from arriero.core.arrivals import arrivals_of, to_arrival
-from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
 from arriero.core.links import Link, Links
 from arriero.core.outlook import open_children
 from arriero.core.parking import unpark
-from arriero.core.records import ArrivalRecord, ItemRecord, Loaded, TaskRecord
+from arriero.core.records import ArrivalRecord, ItemRecord, Loaded, TaskRecord, item_ids
 from arriero.core.services import Services
 from arriero.core.tasks import TRIES, Tasks
 from arriero.types.errors import (

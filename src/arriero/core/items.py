@@ -14,7 +14,7 @@ from arriero.core.itemlog import note_end, shortened
 from arriero.core.kernel import Change, Kernel
 from arriero.core.lanes import Lanes
 from arriero.core.parking import drop_wake
-from arriero.core.records import DeadRecord, ItemRecord, Loaded, StreamEntry, TaskRecord
+from arriero.core.records import DeadRecord, ItemRecord, Loaded, StreamEntry, TaskRecord, item_ids
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, ErrorInfo, StoreDamaged, Unavailable, WorkflowChanged
 from arriero.types.tasks import TaskStatus
@@ -90,9 +90,10 @@ class Items:
             try:
                 item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
             except StoreDamaged:
+                item = None
+            if item is None:
                 await self._discard(change, task.record, item_id)
-                continue
-            if item is not None and not item.record.ended:
+            elif not item.record.ended:
                 before.append(copy.copy(item.record))
                 await self.close(change, item, verdict.status)
         task.record.attempts = max([task.record.attempts, *(item.attempt for item in before)])
@@ -249,11 +250,6 @@ def _start_from(change: Change, item: ItemRecord, start: Start) -> None:
         )
     item.journaled, item.shape, item.base = True, start.shape, start.base
     change.append(names.journal_log(item.id), *start.entries)
-
-
-def item_ids(task: TaskRecord) -> list[str]:
-    """The ids of all items that were ever ordered for the task. No task can have such an id, for the slash."""
-    return [task.id, *(f"{task.id}/{number}" for number in range(2, task.ordered + 1))][: task.ordered]
 
 
 def backoff(attempt: int, least: float | None, chance: float | None = None) -> float:

@@ -90,7 +90,7 @@ class Kernel:
 
     ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new task with a deadline, ``on_outbox``
     of each kept message, ``on_stop`` of each item that was ended from outside, ``on_sweep`` of each item that has ended
-    and had children, ``on_finished`` of each end of a task, ``on_damaged`` of each item that cannot be read,
+    and had children, ``on_finished`` of each end of a task, ``on_damaged`` of each item that cannot be done, and why,
     ``on_shape`` of each worker whose handler keeps journals,
     by its service and shape, ``on_doubt`` of each commit that failed and may be done. ``on_stock`` reads anew what is
     ready, due and to be sent.
@@ -131,7 +131,7 @@ class Kernel:
         self.on_stop: Callable[[records.ItemRecord, str], None] = _nobody
         self.on_sweep: Callable[[str], None] = _nobody
         self.on_finished: Callable[[], None] = _nobody
-        self.on_damaged: Callable[[str], None] = _nobody
+        self.on_damaged: Callable[[str, StoreDamaged], None] = _nobody
         self.on_shape: Callable[[str, str], None] = _nobody
         self.on_doubt: Callable[[], None] = _nobody
         self.on_stock: Callable[[], Awaitable[None]] = _no_stock

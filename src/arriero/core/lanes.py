@@ -6,9 +6,10 @@ import logging
 
 from arriero.core import names, records
 from arriero.core.kernel import Change, Kernel
+from arriero.core.mending import mend_lane
 from arriero.core.records import ItemRecord, LaneRecord, Loaded
-from arriero.state_stores.base import Delete
-from arriero.types.errors import StoreDamaged
+from arriero.state_stores.base import Delete, Document
+from arriero.types.errors import StateConflict, StoreDamaged
 
 logger = logging.getLogger("arriero.core")
 
@@ -24,6 +25,8 @@ class Lanes:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        #: Lanes that were mended: what is still damaged in them was put there by the damage.
+        self._mended: set[str] = set()
 
     async def enter(self, change: Change, item: ItemRecord) -> bool:
         """Whether the item may run now; otherwise it is put behind those before it."""
@@ -71,7 +74,7 @@ class Lanes:
                 change.delete(queue, document.key)
                 change.count(item.service, -1)
                 lane.taken += 1
-                follower = await self._follower(document.value)
+                follower = await self._follower(item, document)
                 if follower is not None:
                     lane.head = follower.record.id
                     follower.record.place = 0
@@ -80,8 +83,13 @@ class Lanes:
                     return
             after = page[-1].key
 
-    async def _follower(self, value: bytes) -> Loaded[ItemRecord] | None:
-        item_id: str = records.TEXT.decode(value)
+    async def _follower(self, item: ItemRecord, document: Document) -> Loaded[ItemRecord] | None:
+        if document.damaged:
+            if _key(item) in self._mended:
+                return None
+            await self._mend(item)
+            raise StateConflict(f"the order of session {item.session_id!r} was mended")
+        item_id: str = records.TEXT.decode(document.value)
         try:
             return await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         except StoreDamaged:
@@ -92,8 +100,19 @@ class Lanes:
         """The lane as the change leaves it so far."""
         key = _key(item)
         if key not in change.lanes:
-            change.lanes[key] = await self._kernel.load(records.LANE, names.LANES, key) or Loaded(LaneRecord(), 0)
+            change.lanes[key] = await self._load(item) or Loaded(LaneRecord(), 0)
         return change.lanes[key]
+
+    async def _load(self, item: ItemRecord) -> Loaded[LaneRecord] | None:
+        try:
+            return await self._kernel.load(records.LANE, names.LANES, _key(item))
+        except StoreDamaged:
+            await self._mend(item)
+            return await self._kernel.load(records.LANE, names.LANES, _key(item))
+
+    async def _mend(self, item: ItemRecord) -> None:
+        self._mended.add(_key(item))
+        await mend_lane(self._kernel, item.session_id, item.service)
 
 
 def _key(item: ItemRecord) -> str:

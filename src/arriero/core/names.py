@@ -112,8 +112,8 @@ def dated_key(at: float, id: str) -> str:
 
 
 def dated(key: str) -> str:
-    """The item or task that a dated key names."""
-    return key.split("/", 1)[1]
+    """The item or task that a dated key names; one that was damaged names perhaps none."""
+    return key.partition("/")[2]
 
 
 def timer_key(at: float, kind: str, item_id: str) -> str:

@@ -283,3 +283,8 @@ class Loaded(Generic[T]):
     def __init__(self, record: T, version: int) -> None:
         self.record = record
         self.version = version
+
+
+def item_ids(task: TaskRecord) -> list[str]:
+    """The ids of all items that were ever ordered for the task. No task can have such an id, for the slash."""
+    return [task.id, *(f"{task.id}/{number}" for number in range(2, task.ordered + 1))][: task.ordered]

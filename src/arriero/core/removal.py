@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from arriero.core import names, records
-from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
-from arriero.core.records import TaskRecord
+from arriero.core.records import TaskRecord, item_ids
 
 PAGE = 1000
 

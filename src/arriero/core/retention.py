@@ -6,8 +6,8 @@ import logging
 
 from arriero.core import names, records
 from arriero.core.children import Children
-from arriero.core.items import item_ids
 from arriero.core.kernel import Change, Kernel
+from arriero.core.records import item_ids
 from arriero.core.removal import Removal
 from arriero.state_stores.base import Document
 from arriero.types.errors import StoreDamaged
@@ -44,11 +44,12 @@ class Retention:
         assert self._keep is not None  # otherwise it was never started
         while page := await self._next():
             now = self._kernel.clock()
-            due = [document for document in page if names.seconds(document.key) + self._keep <= now]
+            due = [each for each in page if each.damaged or names.seconds(each.key) + self._keep <= now]
             if due:
                 await self._remove(due)
-            if len(due) < len(page):
-                self._again(names.seconds(page[len(due)].key) + self._keep - now)
+            left = [each for each in page if each not in due]
+            if left:
+                self._again(names.seconds(left[0].key) + self._keep - now)
                 return
 
     async def _next(self) -> list[Document]:
@@ -70,7 +71,8 @@ class Retention:
         change = Change()
         for document in due:
             change.delete(names.FINISHED, document.key)
-            await self._put(change, names.dated(document.key))
+            if not document.damaged:  # such a one may name any task
+                await self._put(change, names.dated(document.key))
         await self._kernel.apply(change, durable=False)
         self.removed += len(due)
 

@@ -9,7 +9,7 @@ from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.records import ItemRecord, Loaded
 from arriero.core.tasks import TRIES
-from arriero.types.errors import ErrorInfo, LogEnded, StateConflict
+from arriero.types.errors import ErrorInfo, LogEnded, StateConflict, StoreDamaged
 from arriero.types.tasks import TaskStatus
 
 #: Seconds after which an item goes back of whose claim nobody knows whether it took effect: by then it has or has not.
@@ -32,13 +32,20 @@ class Returns:
         after = ""
         while page := await self._kernel.store.scan(names.held(worker_id), after):
             for document in page:
-                item = await self._kernel.load(records.ITEM, names.ITEMS, document.key)
+                item = await self._item(document.key)
                 if item is not None and keep.get(item.record.id) == item.record.token:
                     kept[item.record.id] = item.record.token
                 elif item is not None:
                     await self.of_item(item.record, lost=lost, why=why)
             after = page[-1].key
         return kept
+
+    async def _item(self, item_id: str) -> Loaded[ItemRecord] | None:
+        try:
+            return await self._kernel.load(records.ITEM, names.ITEMS, item_id)
+        except StoreDamaged as error:
+            self._kernel.on_damaged(item_id, error)
+            return None
 
     def soon(self, item_id: str, token: str, delay: float = 0.0) -> None:
         """Queue an item again that was granted to nobody who is there.

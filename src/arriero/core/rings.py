@@ -12,7 +12,7 @@ from arriero.core.links import Links
 from arriero.core.records import ItemRecord, TaskRecord
 from arriero.core.services import Services
 from arriero.core.values import INPUT
-from arriero.types.errors import ArrieroError, Unavailable
+from arriero.types.errors import ArrieroError, StoreDamaged, Unavailable
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import TaskStatus
 
@@ -171,19 +171,28 @@ class Rings:
             self._ask(service, item_id)
 
     async def _message(self, service: str, item_id: str, *, whole: bool) -> QueueMessage:
+        """The ring. One for what cannot be read says nothing; who claims because of it gets what comes next."""
+        try:
+            data = await self._data(service, item_id, whole=whole)
+        except StoreDamaged as damage:
+            self._kernel.on_damaged(item_id, damage)
+            if whole:
+                raise
+            data = {}
+        return QueueMessage(type=service, action=ActionTypes.NEW_TASK, data=data)
+
+    async def _data(self, service: str, item_id: str, *, whole: bool) -> dict[str, object]:
         item = await self._kernel.load(records.ITEM, names.ITEMS, item_id)
         task = await self._kernel.load(records.TASK, names.TASKS, item.record.task_id) if item else None
-        data: dict[str, object] = {}
-        if item is not None and task is not None:
-            text = await self._text(item.record, task.record, whole=whole)
-            data = {
-                "input": text,
-                "task_id": task.record.id,
-                "session_id": task.record.session_id,
-                "service_id": service,
-                "agent_id": service,
-            }
-        return QueueMessage(type=service, action=ActionTypes.NEW_TASK, data=data)
+        if item is None or task is None:
+            return {}
+        return {
+            "input": await self._text(item.record, task.record, whole=whole),
+            "task_id": task.record.id,
+            "session_id": task.record.session_id,
+            "service_id": service,
+            "agent_id": service,
+        }
 
     async def _text(self, item: ItemRecord, task: TaskRecord, *, whole: bool) -> str:
         """The input, unless it is too large for a ring."""

@@ -25,7 +25,6 @@ from arriero.types.errors import (
     PayloadTooLarge,
     QueueFull,
     StateConflict,
-    StoreDamaged,
     TaskConflict,
     UnknownSession,
     UnknownTask,
@@ -65,7 +64,6 @@ class Tasks:
         self._services = services
         self._items = items
         kernel.on_deadline = self._watch_deadline
-        kernel.on_damaged = self._damaged
 
     async def submit(
         self, session_id: str, submission: Submission, headers: dict[str, str] | None = None
@@ -188,17 +186,6 @@ class Tasks:
             details={"limit": limit, "setting": "deadline"},
         )
         await self.end_outside(loaded.record.session_id, task_id, Verdict(TaskStatus.TIMED_OUT, error=error))
-
-    def _damaged(self, item_id: str) -> None:
-        task_id = item_id.split("/", 1)[0]
-        self._kernel.agenda.after(0.0, "damaged", task_id, lambda: self._fail_damaged(task_id))
-
-    async def _fail_damaged(self, task_id: str) -> None:
-        """End a task of which an item cannot be read any more, so that nobody waits for it."""
-        loaded = await self._kernel.load(records.TASK, names.TASKS, task_id)
-        if loaded is not None:
-            damage = StoreDamaged(f"what is stored of task {task_id!r} cannot be read; it cannot be done")
-            await self.end_outside(loaded.record.session_id, task_id, Verdict(TaskStatus.FAILED, error=damage.info()))
 
     def _watch_deadline(self, task: TaskRecord) -> None:
         if task.deadline_at is not None and not task.ended:

@@ -15,11 +15,16 @@ import msgspec
 
 
 class Document(msgspec.Struct, frozen=True):
-    """A stored value. ``version`` grows with every commit and is never reused for a key, not even after a delete."""
+    """A stored value. ``version`` grows with every commit and is never reused for a key, not even after a delete.
+
+    Only a scan gives one that is ``damaged``, so that it hides none of the others: with an empty value, and with a key
+    that may be damaged as well.
+    """
 
     key: str
     value: bytes
     version: int
+    damaged: bool = False
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -108,6 +113,11 @@ class StateStore(ABC):
     def label(self) -> str:
         """How a log names the store: never with credentials."""
         return type(self).__name__
+
+    @property
+    def damages(self) -> int:
+        """How many damaged records it has met since it was opened."""
+        return 0
 
     @abstractmethod
     async def open(self) -> Self:

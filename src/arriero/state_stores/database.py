@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from arriero.state_stores import statements
+from arriero.state_stores.ahead import unread_commits
 from arriero.state_stores.base import Committed, Document, Entry, Head
 from arriero.state_stores.ownership import Ownership
 from arriero.state_stores.plans import Group, Place, Plan
+from arriero.state_stores.salvage import salvage
 from arriero.types.errors import ArrieroError, ConfigurationError, Conflict, StoreDamaged, StoreUnavailable
+
+logger = logging.getLogger("arriero.state_stores")
 
 T = TypeVar("T")
 
-SCHEMA = 1
+SCHEMA = 2
 #: Marks a SQLite file as ours: "Arri".
 APPLICATION = 0x41727269
 #: Versions are reserved this many at a time, so that those of a lost process are never given again.
 RESERVED = 1 << 20
 #: How long another program may hold the file, in seconds.
 BUSY = 5.0
+#: Bytes up to which a file is read as a whole when it is opened, which takes some 0.01 s for each MiB.
+VERIFIED = 32 * 1024 * 1024
 #: ``temp_store``: a statement of many rows notes what it changes, in case it fails half-way; in memory, not in a file.
 #: How many pages of log are brought into the main file together.
 CHECKPOINT = 4000
@@ -36,6 +45,9 @@ PRAGMAS = (
     "temp_store = MEMORY",
     "secure_delete = OFF",
 )
+#: The beginning of a file: what it is, the size of its pages, and how many there are.
+HEAD = struct.Struct(">16sH10xI")
+TITLE = b"SQLite format 3\0"
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -51,6 +63,9 @@ class Database:
         self._syncs = True
         self._patient = True
         self._behind = False
+        self._has_unread = False
+        #: How many damaged records were met.
+        self.damages = 0
 
     def guarded(self, work: Callable[[], T]) -> T:
         """Do it, with SQLite's errors told as the store's."""
@@ -58,6 +73,9 @@ class Database:
             return work()
         except sqlite3.Error as error:
             raise self._explained(error) from error
+        except StoreDamaged:
+            self.damages += 1
+            raise
         except OSError as error:
             raise StoreUnavailable(f"the state store {self.path} cannot be used: {error}") from error
 
@@ -66,15 +84,29 @@ class Database:
         self._ownership.acquire()
         try:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY, isolation_level=None, cached_statements=128, check_same_thread=False
-            )
-            self._check_file()
-            self._set_up()
+            self._check_length()
+            self._check_log()
+            self._connect()
+            if self._has_unread:  # begin a new log, so that they are not found again behind what comes now
+                self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if self._is_damaged():
+                kept = salvage(self.path, self._opened, self._reserved)
+                self._connect()
+                self.damages += 1
+                logger.error("%s was damaged: it was written anew, and is kept as it was in %s", self.path, kept)
             self._lengthen_log()
-        except BaseException:
+        except BaseException as error:
             self._let_go()
+            if isinstance(error, sqlite3.Error) and _code(error) in (*DAMAGE, sqlite3.SQLITE_ERROR, 0):
+                raise self._beyond_use(str(error)) from error
             raise
+
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(
+            self.path, timeout=BUSY, isolation_level=None, cached_statements=128, check_same_thread=False
+        )
+        self._check_file()
+        self._set_up()
 
     def close(self) -> None:
         """Bring everything into the main file. What cannot be brought there now waits for the next open."""
@@ -85,18 +117,32 @@ class Database:
     def get(self, collection: str, key: str) -> tuple[bytes | None, int]:
         """Value and version; (None, 0) if it does not exist."""
         row = self._execute(statements.GET, (collection, key)).fetchone()
-        return (statements.intact(row[0], f"document {key!r} in {collection!r}"), row[1]) if row else (None, 0)
+        return (statements.document_of(collection, row).value, row[2]) if row else (None, 0)
 
     def scan(self, collection: str, after: str, limit: int, *, backwards: bool) -> list[Document]:
         if backwards:
-            rows = self._execute(statements.SCAN_BACK, (collection, after or statements.LAST, limit)).fetchall()
+            rows = self._rows(statements.SCAN_BACK, (collection, after or statements.LAST, limit))
         else:
-            rows = self._execute(statements.SCAN, (collection, after, limit)).fetchall()
-        return [statements.document_of(collection, row) for row in rows]
+            rows = self._rows(statements.SCAN, (collection, after, limit))
+        page = statements.page_of(collection, rows, after, backwards=backwards)
+        self.damages += sum([document.damaged for document in page])
+        return page
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        try:
+            return self._execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if "UTF-8" not in str(error):
+                raise
+        self._opened.text_factory = _text
+        try:
+            return self._execute(sql, values).fetchall()
+        finally:
+            self._opened.text_factory = str
 
     def read_log(self, log: str, after: int, limit: int) -> list[Entry]:
         rows = self._execute(statements.READ_LOG, (log, after, limit)).fetchall()
-        return [statements.entry_of(log, row) for row in rows]
+        return statements.entries_of(log, after, rows)
 
     def head(self, log: str) -> Head:
         row = self._execute(statements.HEAD, (log,)).fetchone()
@@ -175,9 +221,7 @@ class Database:
         documents, logs = group.documents.items(), group.logs.items()
         self._execute_rows(statements.drop, [(log,) for log, change in logs if change.dropped])
         self._execute_rows(statements.delete, [place for place, (value, _) in documents if value is None])
-        self._execute_rows(
-            statements.put, [(*place, version, value) for place, (value, version) in documents if value is not None]
-        )
+        self._execute_rows(statements.put, statements.written(group))
         self._execute_rows(statements.append, statements.appended(group))
 
     def _execute_rows(self, sql: Callable[[int], str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -196,7 +240,10 @@ class Database:
         return self._opened.execute(sql, values)
 
     def _number(self, sql: str) -> int:
-        return int(self._execute(sql).fetchone()[0])
+        row = self._execute(sql).fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise self._beyond_use(f"a number is missing ({sql})")
+        return row[0]
 
     def _check_file(self) -> None:
         if self._number("SELECT count(*) FROM sqlite_master") and self._number("PRAGMA application_id") != APPLICATION:
@@ -210,6 +257,43 @@ class Database:
                 "upgrade Arriero, or name another file in state_store_uri"
             )
 
+    def _check_length(self) -> None:
+        """A file that says that it is longer was cut off; with a log, it may yet be lengthened."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        with self.path.open("rb") as file:
+            head = file.read(HEAD.size)
+        if len(head) == HEAD.size and not (log.exists() and log.stat().st_size):
+            title, page_size, pages = HEAD.unpack(head)
+            if title == TITLE and self.path.stat().st_size < page_size * pages:
+                raise self._beyond_use(f"it was cut off behind {self.path.stat().st_size} bytes")
+
+    def _look_at_log(self) -> int:
+        """How many commits are in the log and will not be read; a connection that only reads leaves it as it is."""
+        if not self.path.with_name(f"{self.path.name}-wal").exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=BUSY)) as reader:
+            try:
+                reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                return unread_commits(self.path)
+            except sqlite3.Error:
+                return 0  # told by who opens it to write
+
+    def _check_log(self) -> None:
+        """What the log holds behind a damaged place is lost; nobody is to find that out later."""
+        unread = self._look_at_log()
+        if not unread:
+            return
+        told = f"the log {self.path}-wal is damaged: at least {unread} of its commits cannot be read"
+        if self._ownership.was_killed:
+            self._ownership.keeps_mark = True
+            raise StoreDamaged(
+                f"{told}. Restore it together with {self.path} from a backup, or remove {self.path}.lock to go on "
+                "without them",
+                path=str(self.path),
+            )
+        logger.error("%s; if power was cut, nobody was told that they were done", told)
+        self._has_unread = True
+
     def _set_up(self) -> None:
         if self._execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise ConfigurationError(
@@ -218,8 +302,9 @@ class Database:
         for pragma in PRAGMAS:
             self._execute(f"PRAGMA {pragma}")
         self._execute("BEGIN IMMEDIATE")
-        if not self._number("PRAGMA user_version"):
-            for statement in statements.TABLES:
+        schema = self._number("PRAGMA user_version")
+        if schema < SCHEMA:
+            for statement in statements.ADD_CHECKSUMS if schema else statements.TABLES:
                 self._execute(statement)
             self._execute(f"PRAGMA application_id = {APPLICATION}")
             self._execute(f"PRAGMA user_version = {SCHEMA}")
@@ -227,6 +312,20 @@ class Database:
         self._reserved = self._version + RESERVED
         self._execute(statements.RESERVE_VERSIONS, (self._reserved,))
         self._execute("COMMIT")
+
+    def _is_damaged(self) -> bool:
+        """Look at the tree, where rows that are out of order hide others, and at every row, unless there are many."""
+        if self._number("PRAGMA page_count") * self._number("PRAGMA page_size") > VERIFIED:
+            return False
+        try:
+            if self._execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+                return True
+            return not (
+                all(map(statements.whole_document, self._execute(statements.ALL_DOCUMENTS)))
+                and all(map(statements.whole_entry, self._execute(statements.ALL_ENTRIES)))
+            )
+        except sqlite3.DatabaseError:
+            return True
 
     def _lengthen_log(self) -> None:
         """Give the log the length at once that it comes to have, filled with zeros, at which a reader of it stops.
@@ -249,8 +348,25 @@ class Database:
             self._connection = None
             self._ownership.release()
 
+    def _beyond_use(self, why: str) -> StoreDamaged:
+        return StoreDamaged(
+            f"the state store {self.path} is damaged: {why}. Restore it from a backup, or move it and its -wal away to "
+            f"begin with an empty one; sqlite3 {self.path} .recover tells what can still be read",
+            path=str(self.path),
+        )
+
     def _explained(self, error: sqlite3.Error) -> ArrieroError:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in DAMAGE or "UTF-8" in str(error):
+        if _code(error) in DAMAGE or "UTF-8" in str(error):
+            self.damages += 1
             return StoreDamaged(f"the state store {self.path} is damaged: {error}", path=str(self.path))
         return StoreUnavailable(f"the state store {self.path} cannot be used: {error}", path=str(self.path))
+
+
+def _code(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", 0)  # what Python itself has found has none
+    return code & 0xFF
+
+
+def _text(stored: bytes) -> str:
+    """Text of a row that is damaged, which is told by its checksum."""
+    return stored.decode(errors="replace")

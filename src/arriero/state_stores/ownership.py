@@ -10,7 +10,7 @@ from arriero.types.errors import AlreadyInUse
 
 
 class Ownership:
-    """A lock on ``<path>.lock``, which holds the owner's process id.
+    """A lock on ``<path>.lock``, which holds the owner's process id and the id of the system's start.
 
     The lock goes with the process, however it ends; the file stays, because removing it would let two processes each
     lock a file of that name.
@@ -19,6 +19,10 @@ class Ownership:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
+        #: Whether the last owner ended without a word, and no power was cut since, as far as the system tells.
+        self.was_killed = False
+        #: Whether the next owner is to find what this one has found.
+        self.keeps_mark = False
 
     def acquire(self) -> None:
         """Raise :class:`AlreadyInUse`, which names the owner, when there is one."""
@@ -26,7 +30,7 @@ class Ownership:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.read(file, 32).decode("ascii", "replace").strip() or "unknown"
+            owner = os.read(file, 32).decode("ascii", "replace").partition("\n")[0] or "unknown"
             os.close(file)
             raise AlreadyInUse(
                 f"{self._path} is in use by process {owner}; a SQLite store has one owner. Stop that process, or name "
@@ -37,12 +41,23 @@ class Ownership:
         except OSError:
             os.close(file)
             raise
+        start = _system_start()
+        self.was_killed = bool(start) and start.encode() in os.read(file, 256)
         os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        os.pwrite(file, f"{os.getpid()}\n{start}\n".encode(), 0)
         self._file = file
 
     def release(self) -> None:
         if self._file is not None:
-            os.ftruncate(self._file, 0)
+            if not self.keeps_mark:
+                os.ftruncate(self._file, 0)
             os.close(self._file)
             self._file = None
+
+
+def _system_start() -> str:
+    """What names the run of the system since it was switched on; nothing where there is no such name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -43,6 +43,7 @@ class SqliteStore(StateStore):
         self._documents: Recent[Place, Kept] = Recent(cached_documents, cached_bytes, lambda kept: len(kept[0] or b""))
         self._heads: Recent[str, Head] = Recent(cached_documents, cached_documents, lambda _: 0)
         self._watchers = Watchers()
+        self._database = Database(self.path)
         self._owner: Owner | None = None
         self._is_open = False
         self._was_closed = False
@@ -51,11 +52,15 @@ class SqliteStore(StateStore):
     def label(self) -> str:
         return f"sqlite:///{self.path}"
 
+    @property
+    def damages(self) -> int:
+        return self._database.damages
+
     async def open(self) -> Self:
         if self._was_closed:
             raise self._unavailable()
         if self._owner is None:
-            self._owner = Owner(Database(self.path), self._settle)
+            self._owner = Owner(self._database, self._settle)
             self._owner.ended.add_done_callback(lambda _: self._watchers.close())
             self._owner.start()
         owner = self._owner

@@ -42,6 +42,10 @@ class Life(StateStore):
     def label(self) -> str:
         return self._store.label
 
+    @property
+    def damages(self) -> int:
+        return self._store.damages
+
     def end(self) -> None:
         """Nothing that is asked of it from now on is done or answered."""
         self._ended = True

@@ -406,6 +406,13 @@ async def test_a_truncated_file_is_damaged(path: Path) -> None:
         await SqliteStore(path).open()
 
 
+@pytest.fixture
+def unverified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is too large to be read as a whole when it is opened."""
+    monkeypatch.setattr("arriero.state_stores.database.VERIFIED", 0)
+
+
+@pytest.mark.usefixtures("unverified")
 async def test_a_damaged_page_spoils_only_what_lies_on_it(path: Path) -> None:
     keys = [f"{number:04}" for number in range(1000)]
     await fill(path, [Put("c", key, b"x" * 400) for key in keys], [Put("z", "k", b"1"), Append("log", (b"1",))])
@@ -432,6 +439,7 @@ async def test_a_damaged_page_spoils_only_what_lies_on_it(path: Path) -> None:
         assert [document.value for document in await store.scan("z")] == [b"2"]
 
 
+@pytest.mark.usefixtures("unverified")
 async def test_a_row_that_something_else_has_written_is_damaged(path: Path) -> None:
     await fill(path, [Put("c", key, b"1") for key in "abc"], [Append("log", (b"1",)), Append("good", (b"1",))])
     with closing(sqlite3.connect(path)) as connection:
@@ -440,9 +448,15 @@ async def test_a_row_that_something_else_has_written_is_damaged(path: Path) -> N
         connection.execute("UPDATE entries SET value = 7 WHERE log = 'log'")
         connection.commit()
     async with SqliteStore(path) as store:
-        for work in (store.get("c", "a"), store.get("c", "b"), store.read_log("log"), store.scan("c")):
+        for work in (store.get("c", "a"), store.get("c", "b"), store.read_log("log")):
             with pytest.raises(StoreDamaged):
                 await work
+        assert [(document.key, document.damaged) for document in await store.scan("c")] == [
+            ("a", True),
+            ("b", True),
+            ("c", False),
+        ]
+        assert store.damages == 5
         assert await store.get("c", "c")
         assert await store.read_log("good")
         await store.commit([Put("c", "a", b"mended"), Put("c", "b", b"mended")])
@@ -462,8 +476,8 @@ async def test_a_database_of_another_program_is_refused_and_left_alone(path: Pat
 async def test_a_newer_schema_is_refused(path: Path) -> None:
     await fill(path, [Put("c", "k", b"1")])
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
-    with pytest.raises(ConfigurationError, match=r"newer version of Arriero \(schema 2, this one knows 1\)"):
+        connection.execute("PRAGMA user_version = 3")
+    with pytest.raises(ConfigurationError, match=r"newer version of Arriero \(schema 3, this one knows 2\)"):
         await SqliteStore(path).open()
 
 
