@@ -1,7 +1,7 @@
 # make quickstart   sets everything up and does a real job
 # make test         every gate and every test
 # make check        the gates and the unit tests, in under a minute
-# make crash        10,000 simulated histories, then the long run of docs/explanation/reliability.md
+# make crash        10,000 simulated histories, each failpoint, damages, the long run: docs/explanation/reliability.md
 # make bench        the figures of docs/benchmarks.md
 
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
@@ -24,6 +24,8 @@ check: gates
 
 crash: .venv/.dev
 	SIMULATED=10000 $(BIN)/python -m pytest tests/simulation
+	DAMAGES=500 $(BIN)/python -m pytest tests/crash/test_damage.py
+	FAILPOINTS=all $(BIN)/python -m pytest tests/crash/test_failpoints.py
 	$(BIN)/python -m tests.crash.long --write $(ARGS)
 
 bench: .venv/.bench

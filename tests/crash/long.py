@@ -43,6 +43,8 @@ SERVICES = {"add": "add", "chain": "Chain", "nest": "Nest", "ask": "Ask"}
 WORKERS = ("add", "add", "chain", "chain", "nest", "ask")
 AT_ONCE = 48
 SESSIONS = 200
+#: How many tasks are looked at together when all is over.
+LOOKS = 16
 #: How many tasks may be submitted before their share of kills is done.
 AHEAD = 100
 #: Seconds that all may take to end once nothing is killed any more.
@@ -221,9 +223,13 @@ class LongRun:
     # What came of it
 
     async def _look(self) -> None:
-        for told in self.told:
-            if told.accepted:
+        accepted = (told for told in self.told if told.accepted)
+
+        async def look() -> None:
+            for told in accepted:
                 await self._look_at(told)
+
+        await asyncio.gather(*(look() for _ in range(LOOKS)))
         self._look_outside()
 
     async def _look_at(self, told: Told) -> None:

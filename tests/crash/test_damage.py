@@ -19,6 +19,8 @@ from tests.crash.damaged import Outcomes, Stopped, start_on
 SEEDS = range(start := int(os.environ.get("FIRST_DAMAGE", "0")), start + int(os.environ.get("DAMAGES", "12")))
 PAGE = 4096
 
+pytestmark = pytest.mark.timeout(60 + len(SEEDS))
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
