@@ -279,14 +279,14 @@ class LongRun:
 
     def _look_outside(self) -> None:
         """A step that begins after the one behind it had begun was finished, and runs again."""
-        furthest: dict[str, int] = {}
+        begun: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
         for line in self.effects.read_text().splitlines():
-            task, number, _ = line.split()
+            task, number, process = line.split()
             self.counts["steps begun"] += 1
-            if int(number) < furthest.get(task, 0):
+            if int(number) < max([before for before, _ in begun[task]], default=0):
                 self.counts["finished steps run again"] += 1
-                print(f"step {number} of {task} runs again", file=sys.stderr)
-            furthest[task] = max(int(number), furthest.get(task, 0))
+                print(f"step {number} of {task} runs again in process {process}, after {begun[task]}", file=sys.stderr)
+            begun[task].append((int(number), process))
 
     def _table(self, seconds: float) -> dict[str, Any]:
         counts = self.counts
