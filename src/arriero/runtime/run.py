@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -197,6 +198,23 @@ class Run(InternalRunAdapter):
             pending.coro.close()
             self._pull = outcome
         return pending.start(cast("asyncio.Task[Any]", outcome))
+
+    def when_sure(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The step, to be begun once it is sure that the item is this worker's; asked as late as can be.
+
+        One that is not asynchronous is begun in a thread, and was asked for a little before that.
+        """
+        around = self._stream.around
+        if around is None or not inspect.iscoroutinefunction(step):
+            return step
+        doubt = around.item.context.doubt
+
+        async def begin(*args: Any, **kwargs: Any) -> Any:
+            if (waits := doubt()) is not None:
+                await waits
+            return await step(*args, **kwargs)
+
+        return begin
 
     async def _work(self, pending: PendingWorker, outcome: asyncio.Future[Any]) -> None:
         around = self._stream.around

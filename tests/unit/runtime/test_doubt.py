@@ -1,6 +1,7 @@
 """While it is not sure whose an item is, no step of it begins."""
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 from workflows import Workflow, step
@@ -61,3 +62,32 @@ async def test_a_step_that_was_never_begun_ends_with_its_run() -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.shows("time.stood-still")
+async def test_doubt_that_arises_while_the_engine_prepares_a_step_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+    desk = Desk()
+
+    class One(Workflow):
+        @step
+        async def only(self, ev: StartEvent) -> StopEvent:
+            begun.set()
+            return StopEvent()
+
+    handler = WorkflowHandler(One())
+    asked: list[None] = []
+
+    def doubt() -> Awaitable[object] | None:
+        asked.append(None)
+        return None if desk.doubts is None or len(asked) == 1 else desk.doubts.wait()
+
+    desk.doubts = asyncio.Event()
+    monkeypatch.setattr(desk, "doubt", doubt)
+    running = asyncio.ensure_future(desk.handle(handler))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (len(asked), begun.is_set()) == (2, False)
+    desk.doubts.set()
+    await running
+    assert begun.is_set()
