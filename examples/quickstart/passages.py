@@ -18,6 +18,7 @@ SENTENCE_END = re.compile(
     r"[.!?][\"')\]*_`]*\s+(?=[\"'(\[*_`]*[A-Z0-9])"  # a full stop
     r"|\n\s*(?=[-*+]\s|\d+[.)]\s|\|(?!\s*:?-))"  # the next item or row
 )
+LINKS_ALONE = re.compile(r"\|\s*(\[[^\]]*\]\([^)]*\)(<br>|\s)*)+(?=\|)")
 TABLE_HEAD = re.compile(r"\n\s*\|\s*:?-")
 
 
@@ -61,6 +62,11 @@ def sentences_of(text: str) -> list[str]:
     pieces = [text[start:end].strip() for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
     told = [piece for piece in pieces if piece and not TABLE_HEAD.search(piece)]
     return told or [text]
+
+
+def said_in(text: str) -> str:
+    """The text without the cells of tables that hold links alone: those say nothing themselves."""
+    return LINKS_ALONE.sub("|", text)
 
 
 def _blocks(text: str) -> Iterator[list[_Line]]:

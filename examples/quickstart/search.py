@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from folder import Folder, read_folder
-from passages import Passage, passages_of
+from passages import Passage, passages_of, said_in
 from progress import Progress
 from question import Question
 from words import stems
@@ -65,10 +65,10 @@ def entries_of(folder: Folder) -> list[Entry]:
     for file in folder.files:
         passages = list(passages_of(file))
         name = str(PurePosixPath(file.name).with_suffix(""))
-        whole = frozenset(stems(f"{name} {file.text}"))
+        whole = frozenset(stems(f"{name} {said_in(file.text)}"))
         for passage in passages:
             above = " ".join([name, *(passage.headings or [_lead(passages)])])
-            entries.append(Entry(passage, stems(passage.text), stems(above), whole))
+            entries.append(Entry(passage, stems(said_in(passage.text)), stems(above), whole))
     return entries
 
 

@@ -226,6 +226,13 @@ async def test_a_folder_that_cannot_be_read_fails_the_whole_task_in_its_words(cl
     assert failed.value.error.type == "FolderError"
 
 
+def test_links_that_stand_alone_in_a_table_are_not_searched(quickstart) -> None:
+    row = "| A llama eats hay. | [llamas eat hay](tests/a.py)<br>[hay is eaten](tests/b.py) |"
+    assert quickstart.passages.said_in(row) == "| A llama eats hay. ||"
+    prose = "| See [what llamas eat](food.md). | [a](b.md) and more |"
+    assert quickstart.passages.said_in(prose) == prose
+
+
 def test_the_quickstart_prints_a_passage_that_stands_in_the_named_file() -> None:
     done = quickstart_run()
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -107,8 +107,9 @@ def test_it() -> None:
 
 
 @pytest.fixture
-def outcome(pytester: pytest.Pytester) -> Callable[[str], pytest.RunResult]:
+def outcome(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], pytest.RunResult]:
     """What becomes of a test under the rules of this folder."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     conftest = (Path(__file__).parents[1] / "conftest.py").read_text(encoding="utf-8")
 
     def run(source: str) -> pytest.RunResult:
