@@ -61,9 +61,8 @@ class Children:
         for number in range(TRIES):
             parent = await self._parent(call)
             child_id = names.child_id(parent.record.task_id, parent.record.id, call.key, 0)
-            if (
-                number
-            ):  # to begin with, it is as good as certain that nobody has called it yet, and the commit finds out
+            # To begin with, it is as good as certain that nobody has called it yet, and the commit finds out.
+            if number:
                 child_id, known = await self._find(parent.record, call)
                 if known:
                     return child_id

@@ -56,6 +56,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log = path.with_name(f"{path.name}-wal")
         self._ownership = Ownership(path)
         self._connection: sqlite3.Connection | None = None
         self._version = 0
@@ -259,17 +260,16 @@ class Database:
 
     def _check_length(self) -> None:
         """A file that says that it is longer was cut off; with a log, it may yet be lengthened."""
-        log = self.path.with_name(f"{self.path.name}-wal")
         with self.path.open("rb") as file:
             head = file.read(HEAD.size)
-        if len(head) == HEAD.size and not (log.exists() and log.stat().st_size):
+        if len(head) == HEAD.size and not (self._log.exists() and self._log.stat().st_size):
             title, page_size, pages = HEAD.unpack(head)
             if title == TITLE and self.path.stat().st_size < page_size * pages:
                 raise self._beyond_use(f"it was cut off behind {self.path.stat().st_size} bytes")
 
     def _look_at_log(self) -> int:
         """How many commits are in the log and will not be read; a connection that only reads leaves it as it is."""
-        if not self.path.with_name(f"{self.path.name}-wal").exists():
+        if not self._log.exists():
             return 0
         with closing(sqlite3.connect(f"file:{quote(str(self.path))}?mode=ro", uri=True, timeout=BUSY)) as reader:
             try:
@@ -283,7 +283,7 @@ class Database:
         unread = self._look_at_log()
         if not unread:
             return
-        told = f"the log {self.path}-wal is damaged: at least {unread} of its commits cannot be read"
+        told = f"the log {self._log} is damaged: at least {unread} of its commits cannot be read"
         if self._ownership.was_killed:
             self._ownership.keeps_mark = True
             raise StoreDamaged(
@@ -333,8 +333,7 @@ class Database:
         A commit then only changes what is in the file, which the disk takes in two thirds of the time that it needs
         when the file grows as well. PostgreSQL does the same with its log (``wal_init_zero``).
         """
-        log = self.path.with_name(f"{self.path.name}-wal")
-        with suppress(OSError), log.open("r+b") as file:  # without it all works as well, only slower
+        with suppress(OSError), self._log.open("r+b") as file:  # without it all works as well, only slower
             length = file.seek(0, os.SEEK_END)
             file.write(bytes(max(0, LOG - length)))
             file.flush()
