@@ -28,7 +28,8 @@ from arriero.core import rings
 from arriero.message_queues.base import Subscription
 from arriero.message_queues.simple import wire
 from arriero.services import ServiceOptions
-from arriero.types.errors import InvalidInput
+from arriero.types.errors import AlreadyInUse, InvalidInput
+from arriero.types.serving import bind
 from arriero.types.tasks import NewTask, TaskDefinition, TaskStatus, TaskStream
 from tests.harness import answers, free_port
 from tests.scenarios.flows import Counting, Failing, Greeting, Remembering
@@ -284,6 +285,18 @@ async def test_a_service_of_ones_own_is_answered_for_by_its_topic_and_by_its_rou
             message = new_task("echo", "U", word="y").model_dump(mode="json")
             assert await http.post("/process_message", message) == (200, None)
         assert (await next_result(heard)).value == {"input": '{"word": "y"}', "task_id": "U"}
+
+
+async def test_a_service_that_is_ended_while_it_starts_leaves_its_port_free(queue: SimpleMessageQueue) -> None:
+    port = free_port()
+    service = Echo("echo", queue, ServiceOptions(host="127.0.0.1", port=port))
+    starting = asyncio.create_task(service.launch_server())
+    await asyncio.sleep(0)
+    with pytest.raises(AlreadyInUse):
+        bind("127.0.0.1", port)
+    starting.cancel()
+    await asyncio.wait({starting})
+    bind("127.0.0.1", port).close()
 
 
 async def test_messages_at_the_same_moment_share_one_worker(queue: SimpleMessageQueue, heard: Subscription) -> None:

@@ -261,20 +261,23 @@ class BaseService:
         host = options.internal_host or options.host or "127.0.0.1"
         taken = part_tokens(tokens.Scope.DEPLOY)
         sock = bind(host, port or 0, tokens=taken.configured)
-        guarded = Guard(self._serve, Access.to(taken, host, options.host or host), _needed)
-        server = AsgiServer(guarded, sock, lifespan="off")
-        if not options.port:
-            options.host, options.port = options.host or server.host, server.port
-        async with self._shared_worker() as work:
-            await self._head_start(work)
-            async with server:
-                await asyncio.shield(work)
+        with sock:
+            guarded = Guard(self._serve, Access.to(taken, host, options.host or host), _needed)
+            server = AsgiServer(guarded, sock, lifespan="off")
+            if not options.port:
+                options.host, options.port = options.host or server.host, server.port
+            async with self._shared_worker() as work:
+                await self._head_start(work)
+                async with server:
+                    await asyncio.shield(work)
 
     async def _head_start(self, work: asyncio.Task[None]) -> None:
         """Work comes first: the server loads what it needs once the worker is connected, or after a moment."""
         ready = asyncio.ensure_future(self.ready.wait())
-        await asyncio.wait({ready, work}, timeout=HEAD_START, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+        try:
+            await asyncio.wait({ready, work}, timeout=HEAD_START, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application, made when somebody asks, and away from the loop, for it takes a while to load."""

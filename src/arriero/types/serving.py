@@ -268,7 +268,10 @@ class AsgiServer:
 
     async def _stop(self, task: asyncio.Task[None]) -> None:
         self._stopping.set()
-        await task
+        try:
+            await task
+        finally:
+            self._sock.close()  # once more: a task that is cancelled before it begins closes nothing
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:

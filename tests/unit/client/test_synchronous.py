@@ -241,12 +241,14 @@ def test_parent_and_child_of_a_fork_both_go_on() -> None:
     body = """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons warn of forks where threads run
-print(session.run("svc", x=0), flush=True)
+def say(x):
+    os.write(1, f"{session.run('svc', x=x)}\\n".encode())  # in one piece, for the two write side by side
+say(0)
 child = os.fork()
-print(session.run("svc", x=1 if child else 2), flush=True)
+say(1 if child else 2)
 if child:
     assert os.waitpid(child, 0)[1] == 0
-    print(session.run("svc", x=3), flush=True)
+    say(3)
 """
     with PlaneInThread(answer) as plane:
         lines = output_of(body, plane.port).splitlines()
