@@ -152,6 +152,7 @@ class Kernel:
         """Commit, then do what follows."""
         for step in change.before:
             step()
+        change.before.clear()  # they know the change, which is to be freed with its last user
         try:
             committed = await self.store.commit(change.ops, durable=durable)
         except BaseException as error:

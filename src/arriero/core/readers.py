@@ -53,6 +53,8 @@ class Live:
     def close(self) -> None:
         """The last reader has left."""
         self._watch.cancel()
+        del self._watch  # nothing holds what was read once its readers are gone
+        self._waiting.on_empty = None
         self.pages.close()
         if self._resting is not None:
             self._resting.cancel()

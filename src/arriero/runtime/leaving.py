@@ -63,6 +63,8 @@ class Leaving:
         self._leaving.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._leaving is task:
+            self._leaving = None  # whose exception holds the run
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_fault(error)
 

@@ -393,11 +393,10 @@ class Worker:
         self._start(self._claim())
 
     def _name_if_stuck(self, task: asyncio.Task[None], stop: Stop) -> None:
-        def complain() -> None:
-            if not task.done():
-                logger.warning("the handler of item %s does not stop", stop.item_id)
-
-        asyncio.get_running_loop().call_later(STOP_PATIENCE, complain)
+        """A handler that ends in time is kept by nothing."""
+        what = "the handler of item %s does not stop"
+        timer = asyncio.get_running_loop().call_later(STOP_PATIENCE, logger.warning, what, stop.item_id)
+        task.add_done_callback(lambda _: timer.cancel())
 
     def _hello(self) -> Hello:
         options = self.options

@@ -347,6 +347,9 @@ def _uvicorn_server(
     return Server(uvicorn.Config(app, **{**defaults, **options}))
 
 
+#: What uvicorn calls errors: a WebSocket that is refused with an answer that says why, and a client's wrong text.
+_NO_NEWS = {"ASGI callable returned without completing handshake.", "Invalid UTF-8 sequence received from client."}
+
+
 def _is_news(record: logging.LogRecord) -> bool:
-    """Uvicorn calls it an error when a WebSocket is refused with an answer that says why."""
-    return record.msg != "ASGI callable returned without completing handshake."
+    return record.msg not in _NO_NEWS

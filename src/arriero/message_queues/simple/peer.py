@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ BACKLOG = 10_000
 SUBSCRIPTIONS = 10_000
 #: Most bytes of dead letters in one answer.
 LETTERS = 4 * MIB
+#: Seconds after which a client that takes nothing of what is sent to it is taken for dead.
+STALLED = 60.0
 #: The WebSocket status for a message that breaks the protocol.
 POLICY_VIOLATION = 1008
 
@@ -56,9 +59,10 @@ class Peer:
         await self._websocket.accept()
         try:
             async with asyncio.TaskGroup() as group:
+                reader = group.create_task(self._read(), name="queue connection reader")
                 writer = group.create_task(self._write(), name="queue connection writer")
-                await self._read()
-                writer.cancel()
+                reader.add_done_callback(lambda _: writer.cancel())
+                writer.add_done_callback(lambda _: reader.cancel())
         finally:
             for outlet in self._outlets.values():
                 outlet.close()
@@ -70,7 +74,7 @@ class Peer:
                 return
             try:
                 received = frames.decode_client_frames(event.get("bytes") or event.get("text") or b"")
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 logger.warning("A client of the message queue sent what is no list of frames: %s", error)
                 await self._websocket.close(POLICY_VIOLATION, "not a list of frames")
                 return
@@ -81,16 +85,15 @@ class Peer:
                 await self._emptied.wait()
 
     async def _write(self) -> None:
-        try:
+        with contextlib.suppress(WebSocketDisconnect, TimeoutError, RuntimeError):  # the last: the reader has closed it
             while True:
                 await self._filled.wait()
                 self._filled.clear()
                 outbox, self._outbox = self._outbox, []
                 for batch in frames.batches(outbox):
-                    await self._websocket.send_bytes(batch)
+                    async with asyncio.timeout(STALLED):
+                        await self._websocket.send_bytes(batch)
                 self._emptied.set()
-        except (WebSocketDisconnect, OSError):
-            self._emptied.set()
 
     def _send(self, frame: frames.ServerFrame) -> None:
         self._outbox.append(frame)
