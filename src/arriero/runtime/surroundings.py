@@ -103,6 +103,7 @@ class ItemRuns:
         self._runs.remove(run)
         if not self._runs:
             self.context.listen(_nobody)
+            self.leaving = None
 
     def arrive(self, arrival: Arrival) -> None:
         """An event came from outside."""
