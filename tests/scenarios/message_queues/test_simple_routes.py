@@ -278,17 +278,33 @@ async def test_a_consumer_deregisters_by_query_too(http: aiohttp.ClientSession) 
     assert await get(http, "/get_consumers/t") == (200, [])
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b'{"frame": "fly"}',
+        b"[" * 100_000,
+        b'[{"frame": "publish", "topic": "t", "message": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]",
+        b'[{"frame": "depth", "request": 1, "topic": "\xff"}]',
+    ],
+    ids=["no list", "deep", "deep message", "no text"],
+)
+@pytest.mark.parametrize("kind", [aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY])
 async def test_frames_that_are_none_close_the_connection_and_give_back_what_it_held(
-    server: SimpleMessageQueueServer, http: aiohttp.ClientSession
+    server: SimpleMessageQueueServer,
+    http: aiohttp.ClientSession,
+    caplog: pytest.LogCaptureFixture,
+    kind: aiohttp.WSMsgType,
+    nonsense: bytes,
 ) -> None:
     await server.queue.publish(QueueMessage(type="t"))
     async with http.ws_connect("/connect") as socket_:
         await socket_.send_json([{"frame": "subscribe", "request": 1, "subscription": 1, "topic": "t", "prefetch": 1}])
         assert [frame["frame"] for frame in json.loads(await socket_.receive_bytes())] == ["deliver", "answer"]
-        await socket_.send_str('{"frame": "fly"}')
+        await socket_.send_frame(nonsense, kind)
         assert (await socket_.receive()).type is aiohttp.WSMsgType.CLOSE
     subscription = await server.queue.subscribe("t")
     assert (await anext(subscription)).message.type == "t"
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_frame_gets_a_typed_answer(http: aiohttp.ClientSession) -> None:

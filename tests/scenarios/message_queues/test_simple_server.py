@@ -1,10 +1,12 @@
 import asyncio
 from contextlib import closing
+from typing import NamedTuple
 
 import aiohttp
 import pytest
 
 from arriero.message_queues import SimpleMessageQueue, SimpleMessageQueueConfig, SimpleMessageQueueServer
+from arriero.message_queues.simple import peer as peer_module
 from arriero.message_queues.simple import server as server_module
 from arriero.types.errors import AlreadyInUse, BindRefused, ConfigurationError
 from arriero.types.messages import QueueMessage
@@ -103,6 +105,50 @@ async def test_a_client_that_answers_no_ping_is_taken_for_dead(monkeypatch: pyte
             assert await server.queue.depth("t") == 0
             subscription = await server.queue.subscribe("t")
             await (await anext(subscription)).ack()
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_what_waits_for_a_client_that_reads_nothing_goes_to_others(
+    monkeypatch: pytest.MonkeyPatch, is_gone: bool
+) -> None:
+    monkeypatch.setattr(peer_module, "BACKLOG", 10)
+    if not is_gone:
+        monkeypatch.setattr(peer_module, "STALLED", 0.1)
+    async with SimpleMessageQueueServer(SimpleMessageQueueConfig(port=0)) as server:
+        large = QueueMessage(type="t", data={"text": "x" * 1024 * 1024})
+        for _ in range(30):
+            await server.queue.publish(large)
+        silent = await subscribed(server)
+        await silent.reader.readexactly(100)
+        for _ in range(20):
+            await server.queue.publish(QueueMessage(type="t"))
+        if is_gone:
+            silent.writer.transport.abort()
+        subscription = await server.queue.subscribe("t", 100)
+        for _ in range(50):
+            await (await anext(subscription)).ack()
+        silent.writer.transport.abort()
+
+
+class Silent(NamedTuple):
+    """A client that reads no more than it is asked to."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+async def subscribed(server: SimpleMessageQueueServer) -> Silent:
+    """One that has subscribed to the topic ``t``."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"GET /connect HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    frame = b'[{"frame":"subscribe","request":1,"subscription":1,"topic":"t","prefetch":10000}]'
+    no_mask = bytes(4)
+    writer.write(bytes([0x81, 0x80 | len(frame)]) + no_mask + frame)
+    return Silent(reader, writer)
 
 
 async def test_a_queue_with_an_address_launches_the_server_that_its_client_reaches() -> None:
