@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 
 from arriero.core import names, records
-from arriero.core.items import Start
 from arriero.core.kernel import Change, Kernel
 from arriero.core.limits import check_size
 from arriero.core.links import Links
-from arriero.core.records import ItemRecord, TaskRecord
+from arriero.core.records import ItemRecord, Start, TaskRecord
 from arriero.core.services import Services
 from arriero.core.steps import cut
 from arriero.core.tasks import Submission, Tasks

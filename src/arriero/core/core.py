@@ -15,6 +15,7 @@ from arriero.core.claims import Claims
 from arriero.core.copies import Copies
 from arriero.core.damage import Damage
 from arriero.core.dead import Dead
+from arriero.core.deciding import Deciding
 from arriero.core.doubts import Doubts
 from arriero.core.history import History
 from arriero.core.holds import Holds
@@ -78,6 +79,7 @@ class Core:
         self.claims = Claims(self.kernel, self.links, self.items, self.holds)
         self.journals = Journals(self.kernel, self.links, self.holds)
         self.children = Children(self.kernel, self.services, self.items)
+        self.deciding = Deciding(self.kernel, self.items, self.tasks)
         self.sessions = Sessions(self.kernel, self.tasks, self.children)
         self.listing = Listing(self.kernel, self.sessions, self.tasks)
         self.inbox = Inbox(self.kernel, self.services, self.links, self.tasks)
@@ -123,6 +125,7 @@ class Core:
             await self.rings.recover(service)
         await self.outbox.recover()
         await self.children.recover()
+        await self.deciding.recover()
 
     async def _recover_timers(self) -> None:
         after = ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+import copy
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +19,12 @@ from arriero.orchestrators.simple import SimpleOrchestrator
 from arriero.types.errors import ArrieroError, ErrorInfo
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.tasks import TaskDefinition, TaskResult, TaskStatus
+
+#: Seconds within which an orchestrator's answer is waited for by those who hold the session's turn.
+QUICK = 0.05
+#: Seconds that an orchestrator gets to end once nobody wants its answer.
+PATIENCE = 2.0
+PAIR = 2
 
 
 @dataclass(slots=True)
@@ -38,17 +46,55 @@ class Verdict:
 
 @dataclass(slots=True)
 class Decision:
-    """What comes next for a task; ``verdict`` is its result should it end now."""
+    """What comes next for a task; ``verdict`` is its result should it end now.
+
+    ``notes`` are the task's from now on, and ``state`` is the session's, decided on at ``version``; None: as it is.
+    """
 
     orders: list[Order] = field(default_factory=list)
     closing: list[QueueMessage] = field(default_factory=list)
     verdict: Verdict | None = None
+    notes: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
+    version: int = 0
 
 
 class OrchestratorError(ArrieroError):
     """The orchestrator raised, or gave what is no decision. The task fails with this."""
 
     code = "orchestrator_error"
+
+
+class Asking:
+    """An orchestrator that was asked, and has answered or not yet."""
+
+    def __init__(self, work: Coroutine[Any, Any, Decision], name: str) -> None:
+        self._task = asyncio.get_running_loop().create_task(work, name=name)
+
+    async def answer(self, seconds: float | None = None) -> Decision | None:
+        """The decision; None when it takes longer. Whoever waits and is cancelled has it ended.
+
+        Errors: :class:`OrchestratorError`, and those of the store.
+        """
+        try:
+            await asyncio.wait({self._task}, timeout=seconds)
+        except BaseException:
+            self.end()
+            raise
+        if not self._task.done():
+            return None
+        if self._task.cancelled():
+            raise OrchestratorError("the orchestrator was cancelled")
+        return self._task.result()
+
+    def end(self) -> None:
+        """Nobody wants the answer."""
+        self._task.cancel()
+        self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def ended(self) -> None:
+        """Wait until it has ended, unless it does not heed that."""
+        await asyncio.wait({self._task}, timeout=PATIENCE)
 
 
 class Decider:
@@ -61,59 +107,67 @@ class Decider:
         self._kernel = kernel
         self._orchestrator = kernel.orchestrator
 
-    async def begin(self, change: Change, task: TaskRecord) -> Decision:
-        """The first orders of a new task."""
-        if type(self._orchestrator) is SimpleOrchestrator:
-            return Decision([Order(task.service)])
-        return await self._decide(change, task, None, None)
-
-    async def proceed(self, change: Change, task: TaskRecord, verdict: Verdict) -> Decision:
-        """What follows when an item has ended with this verdict."""
+    def known(self, task: TaskRecord, verdict: Verdict | None) -> Decision | None:
+        """What need not be asked."""
         asked = self._orchestrator
-        if type(asked) is SimpleOrchestrator and asked.final_message_type is None:
-            return Decision(verdict=verdict)
-        return await self._decide(change, task, _result(task, verdict), verdict)
+        if type(asked) is not SimpleOrchestrator:
+            return None
+        if verdict is None:
+            return Decision([Order(task.service)])
+        return Decision(verdict=verdict) if asked.final_message_type is None else None
 
-    async def _decide(
-        self, change: Change, task: TaskRecord, result: TaskResult | None, verdict: Verdict | None
-    ) -> Decision:
+    def ask(self, task: TaskRecord, verdict: Verdict | None) -> Asking:
+        """Ask for the first orders of a new task, or for what follows when an item has ended with this verdict."""
+        return Asking(self._decide(copy.copy(task), verdict), f"the orchestrator decides on {task.id}")
+
+    async def is_outdated(self, task: TaskRecord, decision: Decision) -> bool:
+        """Whether the session's state has changed since, so that it is to be asked again."""
+        return decision.state is not None and (await self._session_state(task))[1] != decision.version
+
+    def keep(self, change: Change, task: TaskRecord, decision: Decision) -> None:
+        """Store the task's keys with the task and the others with the session."""
+        if decision.notes is not None:
+            task.notes = decision.notes
+        if decision.state is not None:
+            change.put(names.STATES, task.session_id, decision.state, expect=decision.version)
+
+    async def _decide(self, task: TaskRecord, verdict: Verdict | None) -> Decision:
         await self._kernel.values.fill(task, INPUT)
         kept, version = await self._session_state(task)
-        state = {**kept, **task.notes}
+        try:
+            decision, state = await self._answer(task, {**kept, **task.notes}, verdict)
+        except ArrieroError:
+            raise
+        except (Exception, SystemExit) as error:  # a user's code: whatever it raises is the task's failure
+            raise OrchestratorError(f"the orchestrator raised {type(error).__name__}: {error}") from error
+        if self._orchestrator.uses_state:
+            own = {task.id, get_result_key(task.id)}
+            decision.notes = {key: value for key, value in state.items() if key in own}
+            shared = {key: value for key, value in state.items() if key not in own}
+            decision.state, decision.version = (shared, version) if shared != kept else (None, 0)
+        return decision
+
+    async def _answer(
+        self, task: TaskRecord, state: dict[str, Any], verdict: Verdict | None
+    ) -> tuple[Decision, dict[str, Any]]:
+        result = None if verdict is None else _result(task, verdict)
         if result is not None:
-            state = await _asked(self._orchestrator.add_result_to_state(result, state))
-        messages, state = await _asked(self._orchestrator.get_next_messages(definition(task), state))
+            state = await self._orchestrator.add_result_to_state(result, state)
+            if not isinstance(state, dict):
+                raise OrchestratorError(f"add_result_to_state gives a dict, not {type(state).__name__}")
+        answer: Any = await self._orchestrator.get_next_messages(definition(task), state)
+        if not (isinstance(answer, tuple) and len(answer) == PAIR and isinstance(answer[1], dict)):
+            raise OrchestratorError(f"get_next_messages gives messages and a dict, not {type(answer).__name__}")
+        messages, state = answer
         decision = _take_apart(messages)
         decision.verdict = _verdict(state.get(get_result_key(task.id)), result, verdict)
-        self._keep(change, task, state, kept, version)
-        return decision
+        return decision, _kept(state)
 
     async def _session_state(self, task: TaskRecord) -> tuple[dict[str, Any], int]:
         if not self._orchestrator.uses_state:
             return {}, 0
         loaded = await self._kernel.load(records.STATE, names.STATES, task.session_id)
         return (loaded.record, loaded.version) if loaded else ({}, 0)
-
-    def _keep(
-        self, change: Change, task: TaskRecord, state: dict[str, Any], kept: dict[str, Any], version: int
-    ) -> None:
-        """Store the task's keys with the task and the others with the session."""
-        if not self._orchestrator.uses_state:
-            return
-        own = {task.id, get_result_key(task.id)}
-        task.notes = {key: _plain(value) for key, value in state.items() if key in own}
-        shared = {key: _plain(value) for key, value in state.items() if key not in own}
-        if shared != kept:
-            change.put(names.STATES, task.session_id, shared, expect=version)
-
-
-async def _asked(answer: Awaitable[Any]) -> Any:
-    try:
-        return await answer
-    except ArrieroError:
-        raise
-    except Exception as error:  # a user's code: whatever it raises is the task's failure
-        raise OrchestratorError(f"the orchestrator raised {type(error).__name__}: {error}") from error
 
 
 def _take_apart(messages: Any) -> Decision:
@@ -157,6 +211,16 @@ def _result(task: TaskRecord, verdict: Verdict) -> TaskResult:
     return TaskResult(
         task_id=task.id, result=text, value=value, status=verdict.status, error=error, attempts=task.attempts
     )
+
+
+def _kept(state: dict[str, Any]) -> dict[str, Any]:
+    """What can be stored of it."""
+    plain = {key: _plain(value) for key, value in state.items()}
+    try:
+        records.encode(plain)
+    except (TypeError, ValueError) as error:
+        raise OrchestratorError(f"the orchestrator gave a state that is not JSON: {error}") from error
+    return plain
 
 
 def _plain(value: Any) -> Any:

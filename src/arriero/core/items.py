@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import copy
 import random
-from dataclasses import dataclass
-
-import msgspec
 
 from arriero.core import names, records
-from arriero.core.decisions import Decider, Decision, OrchestratorError, Order, Verdict, keep_message
+from arriero.core.decisions import QUICK, Asking, Decider, Decision, OrchestratorError, Order, Verdict, keep_message
 from arriero.core.itemlog import note_end, shortened
 from arriero.core.kernel import Change, Kernel
 from arriero.core.lanes import Lanes
 from arriero.core.parking import drop_wake
-from arriero.core.records import DeadRecord, ItemRecord, Loaded, StreamEntry, TaskRecord, item_ids
+from arriero.core.records import DeadRecord, ItemRecord, Loaded, Start, StreamEntry, TaskRecord, item_ids
 from arriero.core.services import Services
 from arriero.types.errors import ArrieroError, ErrorInfo, StoreDamaged, Unavailable, WorkflowChanged
 from arriero.types.tasks import TaskStatus
@@ -25,16 +22,6 @@ LONGEST_DELAY = 30.0
 LISTED = (TaskStatus.FAILED, TaskStatus.DEAD)
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    """What the first item of a task begins with, if it is for that service: a journal, of which ``base`` is skipped."""
-
-    service: str
-    shape: str
-    entries: list[msgspec.Raw]
-    base: int = 0
-
-
 class Items:
     """Changes of items and of the tasks they belong to. Callers hold the session's turn and commit the change."""
 
@@ -42,7 +29,7 @@ class Items:
         self._kernel = kernel
         self._services = services
         self._lanes = Lanes(kernel)
-        self._decider = Decider(kernel)
+        self.decider = Decider(kernel)
 
     async def begin(self, change: Change, task: TaskRecord, start: Start | None = None) -> None:
         """Put a new task and its first items into the change; a task without orders ends at once.
@@ -53,27 +40,73 @@ class Items:
         if task.deadline_at is not None:
             change.put(names.TIMERS, names.timer_key(task.deadline_at, "deadline", task.id), task.id)
             change.after.append(lambda: self._kernel.on_deadline(task))
-        decision = await self._decider.begin(change, task)
-        await self._follow(change, task, decision, 0, start)
+        decision, asking = await self._ask(task, None)
+        if decision is None:
+            self._leave_undecided(change, task, 0, "", asking, start)
+        else:
+            await self._follow(change, task, decision, 0, start)
 
     async def end(self, change: Change, task: Loaded[TaskRecord], item: Loaded[ItemRecord], verdict: Verdict) -> None:
-        """The item ends with this verdict, and the orchestrator is asked what follows; a child's parent is told."""
+        """The item ends with this verdict, and the orchestrator is asked what follows; a child's parent is told.
+
+        What it has not decided soon, or while an earlier end is undecided, is decided later.
+        """
         if item.record.parent is not None:
             await self.end_child(change, item, verdict)
             return
-        await self.close(change, item, verdict.status)
         record = task.record
-        record.open -= 1
         record.attempts = max(record.attempts, item.record.attempt)
         record.started_at = record.started_at or item.record.started_at
+        decision, asking = (None, None) if record.undecided else await self._ask_safely(record, verdict)
+        if decision is None:
+            item.record.value, item.record.error = verdict.value, verdict.error
+            self._leave_undecided(change, record, task.version, item.record.id, asking)
+        await self.close(change, item, verdict.status)
+        if decision is not None:
+            record.open -= 1
+            await self._follow(change, record, decision, task.version)
+
+    async def decided(self, change: Change, task: Loaded[TaskRecord], decision: Decision, start: Start | None) -> None:
+        """The orchestrator has decided what the first of the task's undecided entries waited for."""
+        record = task.record
+        if record.undecided.pop(0):
+            record.open -= 1
+        if not record.undecided:
+            change.delete(names.DECISIONS, record.id)
+        await self._follow(change, record, decision, task.version, start)
+
+    async def _ask_safely(self, task: TaskRecord, verdict: Verdict) -> tuple[Decision | None, Asking | None]:
         try:
-            decision = await self._decider.proceed(change, record, verdict)
+            return await self._ask(task, verdict)
         except Unavailable:
             raise
         except ArrieroError as error:
-            failed = Verdict(TaskStatus.FAILED, error=_told(error))
-            decision = Decision(verdict=failed)
-        await self._follow(change, record, decision, task.version)
+            return failure(error), None
+
+    async def _ask(self, task: TaskRecord, verdict: Verdict | None) -> tuple[Decision | None, Asking | None]:
+        """The decision, if it is made soon, and else who was asked."""
+        decision = self.decider.known(task, verdict)
+        if decision is not None:
+            return decision, None
+        asking = self.decider.ask(task, verdict)
+        return await asking.answer(QUICK), asking
+
+    def _leave_undecided(
+        self,
+        change: Change,
+        task: TaskRecord,
+        version: int,
+        item_id: str,
+        asking: Asking | None,
+        start: Start | None = None,
+    ) -> None:
+        if not task.undecided:
+            change.put(names.DECISIONS, task.id, start)
+            change.after.append(lambda: self._kernel.on_undecided(task.id, asking))
+            if asking is not None:
+                change.failed.append(lambda _: asking.end())
+        task.undecided.append(item_id)
+        self._put_task(change, task, version)
 
     async def end_child(self, change: Change, item: Loaded[ItemRecord], verdict: Verdict) -> None:
         """A child ends: it keeps its outcome for its parent, and nothing is decided."""
@@ -175,6 +208,10 @@ class Items:
         task.status, task.value, task.error = verdict.status, verdict.value, verdict.error
         task.finished_at = self._kernel.clock()
         task.open = 0
+        if task.undecided:
+            task.undecided = []
+            change.delete(names.DECISIONS, task.id)
+            change.after.append(lambda: self._kernel.on_overtaken(task.id))
         end = StreamEntry(kind="end", at=task.finished_at, status=task.status, error=task.error)
         change.append(names.stream_log(task.id), end, end=True)
         change.put(names.FINISHED, names.dated_key(task.finished_at, task.id), None)
@@ -197,7 +234,8 @@ class Items:
         except ArrieroError as error:
             if not version:
                 raise
-            decision = Decision(verdict=Verdict(TaskStatus.FAILED, error=_told(error)))
+            decision = failure(error)
+        self.decider.keep(change, task, decision)
         for order in decision.orders:
             await self._order(change, task, order, start)
         if not task.open:
@@ -259,8 +297,9 @@ def backoff(attempt: int, least: float | None, chance: float | None = None) -> f
     return max(delay, least or 0.0)
 
 
-def _told(error: ArrieroError) -> ErrorInfo:
-    return error.info()
+def failure(error: ArrieroError) -> Decision:
+    """The task fails with this, once nothing of it is open any more."""
+    return Decision(verdict=Verdict(TaskStatus.FAILED, error=error.info()))
 
 
 def _nothing_ordered() -> Verdict:

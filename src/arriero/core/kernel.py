@@ -6,7 +6,7 @@ import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from arriero.state_stores.base import Append, Committed, Delete, Drop, Expect, O
 from arriero.types.errors import InvalidInput, LogEnded, StateConflict, StoreDamaged, StoreUnavailable
 from arriero.types.messages import QueueMessage
 from arriero.types.settings import ControlPlaneConfig
+
+if TYPE_CHECKING:
+    from arriero.core.decisions import Asking
 
 T = TypeVar("T")
 
@@ -91,9 +94,9 @@ class Kernel:
     ``on_ready`` is told of each item that became ready, ``on_deadline`` of each new task with a deadline, ``on_outbox``
     of each kept message, ``on_stop`` of each item that was ended from outside, ``on_sweep`` of each item that has ended
     and had children, ``on_finished`` of each end of a task, ``on_damaged`` of each item that cannot be done, and why,
-    ``on_shape`` of each worker whose handler keeps journals,
-    by its service and shape, ``on_doubt`` of each commit that failed and may be done. ``on_stock`` reads anew what is
-    ready, due and to be sent.
+    ``on_shape`` of each worker whose handler keeps journals, by its service and shape, ``on_doubt`` of each commit that
+    failed and may be done. ``on_undecided`` is told of each task whose orchestrator takes its time, ``on_overtaken`` of
+    each such one that has ended. ``on_stock`` reads anew what is ready, due and to be sent.
     """
 
     def __init__(
@@ -134,6 +137,8 @@ class Kernel:
         self.on_damaged: Callable[[str, StoreDamaged], None] = _nobody
         self.on_shape: Callable[[str, str], None] = _nobody
         self.on_doubt: Callable[[], None] = _nobody
+        self.on_undecided: Callable[[str, Asking | None], None] = _nobody
+        self.on_overtaken: Callable[[str], None] = _nobody
         self.on_stock: Callable[[], Awaitable[None]] = _no_stock
 
     def tick(self) -> float:

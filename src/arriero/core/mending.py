@@ -123,10 +123,21 @@ class Mending:
         change.put(names.tasks_of(task.record.session_id), names.dated_key(task.record.created_at, task_id), None)
         if task.record.deadline_at is not None:
             change.put(names.TIMERS, names.timer_key(task.record.deadline_at, "deadline", task_id), task_id)
+        if task.record.undecided:
+            await self._undecided(change, task.record)
         left = item_ids(task.record)
         while left:
             left += await self._item(change, left.pop())
         await self._kernel.apply(change)
+
+    async def _undecided(self, change: Change, task: TaskRecord) -> None:
+        """What is to be decided is known; what the first item was to begin with is not."""
+        if await self._is_there(names.DECISIONS, task.id):
+            return
+        if task.undecided[0]:
+            change.put(names.DECISIONS, task.id, None)
+        else:
+            self._kernel.on_damaged(task.id, StoreDamaged("what it begins with is missing"))
 
     async def _finished(self, change: Change, task: TaskRecord) -> None:
         """The list of what is to be removed one day."""

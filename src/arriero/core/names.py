@@ -22,6 +22,8 @@ VALUES = "values"
 DEAD = "dead"
 #: Items that have ended and whose children are still to be ended.
 SWEEPS = "sweeps"
+#: Tasks whose orchestrator has not decided yet, and what the first item is to begin with.
+DECISIONS = "decisions"
 #: What is written only to see whether anything can be.
 PROBES = "probes"
 

@@ -22,6 +22,9 @@ class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     ``forked_from`` names the task whose journal it began with, cut behind the finished step ``forked_after``;
     ``replay_of`` the one whose input it was given.
 
+    ``undecided`` names, in their order, the items that have ended and of which the orchestrator has not decided what
+    follows; ``""`` stands for the beginning. They still count as open.
+
     ``waits_for`` is what keeps it from going on, where somebody looks at it; it is not stored.
     """
 
@@ -39,6 +42,7 @@ class TaskRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     open: int = 0
     ordered: int = 0
     notes: dict[str, Any] = {}
+    undecided: list[str] = []
     value: msgspec.Raw = NULL
     error: ErrorInfo | None = None
     attempts: int = 0
@@ -139,6 +143,15 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     @property
     def ended(self) -> bool:
         return self.status in ENDS
+
+
+class Start(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the first item of a task begins with, if it is for that service: a journal, of which ``base`` is skipped."""
+
+    service: str
+    shape: str
+    entries: list[msgspec.Raw]
+    base: int = 0
 
 
 class LaneRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -271,6 +284,7 @@ OUTBOX_ENTRY = Codec(OutboxRecord)
 ARRIVAL = Codec(ArrivalRecord)
 LOG = Codec(LogRecord)
 DEAD = Codec(DeadRecord)
+START: Codec[Start | None] = Codec(Start | None)  # type: ignore[arg-type]  # a union is no class
 TEXT = Codec(str)
 STATE: Codec[dict[str, Any]] = Codec(dict[str, Any])
 

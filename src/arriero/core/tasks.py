@@ -12,11 +12,11 @@ import msgspec
 from arriero.core import names, records
 from arriero.core.decisions import Verdict
 from arriero.core.heads import heads_of
-from arriero.core.items import Items, Start
+from arriero.core.items import Items
 from arriero.core.kernel import Change, Kernel
 from arriero.core.limits import check_headers
 from arriero.core.outlook import waits_for
-from arriero.core.records import ItemRecord, Loaded, TaskRecord
+from arriero.core.records import ItemRecord, Loaded, Start, TaskRecord
 from arriero.core.services import Services
 from arriero.core.values import INPUT, VALUE
 from arriero.types.errors import (
