@@ -149,6 +149,8 @@ class Tasks:
                 record.status = _status(item.record, waits=bool(record.waits_for))
                 record.attempts = max(record.attempts, item.record.attempt)
                 record.started_at = record.started_at or item.record.started_at
+            if record.undecided:
+                record.waits_for.append({"orchestrator": type(self._kernel.orchestrator).__name__})
         return record
 
     async def wait(self, record: TaskRecord, seconds: float) -> TaskRecord:

@@ -12,10 +12,11 @@ from arriero.types.tasks import TaskDefinition, TaskResult
 class BaseOrchestrator(ABC):
     """Decides what comes next for a task.
 
-    Both methods are called again when another decision got in between, so they must be pure: everything they know is
-    in their arguments, and all that they want remembered is in the state they return. ``state`` is the session's. The
-    keys ``<task id>`` and ``result_<task id>`` in it belong to the task and leave the session's state when it ends;
-    the second, where it is set, is the task's result.
+    Both methods are called again when another decision got in between, or the control plane was started again, so they
+    must be pure: everything they know is in their arguments, and all that they want remembered is in the state they
+    return. They may take their time, but not block the event loop. ``state`` is the session's. The keys ``<task id>``
+    and ``result_<task id>`` in it belong to the task and leave the session's state when it ends; the second, where it
+    is set, is the task's result.
     """
 
     #: How often an item is tried again after an error that may pass.
