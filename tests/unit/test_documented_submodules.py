@@ -35,7 +35,7 @@ PLACES = {
     "orchestrators.utils": "get_result_key get_stream_key",
     "services": "WorkflowService WorkflowServiceConfig",
     "services.base": "BaseService",
-    "services.workflow": "WorkflowService WorkflowServiceConfig",
+    "services.workflow": "WorkflowService WorkflowServiceConfig WorkflowState",
     "types": "ActionTypes ChatMessage CONTROL_PLANE_NAME EventDefinition HumanResponse MessageRole NewTask "
     "ServiceDefinition SessionDefinition TaskDefinition TaskResult TaskStream ToolCall ToolCallBundle ToolCallResult "
     "generate_id",

@@ -47,7 +47,7 @@ class WorkflowRunner:
         self._has_own_run = type(workflow).run is not Workflow.run
         try:
             self._engine = _attach(workflow)
-            self._codec = SessionCodec(workflow, _declared_types(workflow))
+            self._codec = codec_of(workflow)
             #: The events that this workflow takes from outside.
             types = types_from_outside(workflow, _declared_types(workflow))
             self.accepted = Accepted(types, ask_first=_gives_a_question(workflow))
@@ -168,6 +168,11 @@ class WorkflowRunner:
         from arriero.runtime.resume import read_past
 
         return read_past(self.workflow, self.ticks, grant.journal, grant.shape, grant.item_id)
+
+
+def codec_of(workflow: Workflow) -> SessionCodec:
+    """What writes and reads what a workflow keeps."""
+    return SessionCodec(workflow, _declared_types(workflow))
 
 
 def _adopt(workflow: Workflow) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 from pydantic import BaseModel, ValidationError
-from workflows import Workflow
+from workflows import Context, Workflow
 from workflows.context.serializers import JsonSerializer
 from workflows.context.state_store import (
     DictState,
@@ -21,9 +21,10 @@ from workflows.context.state_store import (
     StateStore,
     infer_state_type,
 )
+from workflows.errors import ContextSerdeError
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 
-from arriero.types.errors import ConfigurationError, NotJSON, StoreDamaged
+from arriero.types.errors import ConfigurationError, InvalidInput, NotJSON, StoreDamaged
 from arriero.types.jsonvalue import encode_json, to_json_value
 
 _ALWAYS = (DictState, StartEvent, StopEvent, InputRequiredEvent, HumanResponseEvent)
@@ -175,6 +176,25 @@ class SessionCodec:
         if fields or _MARKS[0] in text or _MARKS[1] in text:
             self._check(text)
         return text
+
+    def dump(self, context: Context[Any]) -> dict[str, Any]:
+        """All of a run's context, with what is under way in it. :class:`NotJSON` names what cannot be kept."""
+        what = f"the context of {self.name}"
+        try:
+            tree: dict[str, Any] = to_json_value(context.to_dict(self.serializer), what)
+        except (*_UNREADABLE, _CannotKeep) as error:
+            raise NotJSON(f"{what} cannot be kept: {error}") from error
+        return tree
+
+    def load(self, workflow: Workflow, tree: dict[str, Any]) -> Context[Any]:
+        """The context that was dumped. :class:`InvalidInput` if it is that of another workflow."""
+        try:
+            with self.serializer.validation_context():
+                context: Context[Any] = Context.from_dict(workflow, tree, self.serializer)
+                _ = context.store  # which the engine reads when it is first asked for
+                return context
+        except (*_UNREADABLE, ContextSerdeError) as error:
+            raise InvalidInput(f"the context is none of {self.name}: {_said(error)}") from error
 
     def _tree(self, key: Any, value: Any) -> Any:
         what = f"key {key!r} in the store of {self.name}"

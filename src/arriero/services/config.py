@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from arriero.types.services import LARGEST_QUEUE
+
+#: The older name of the environment's ``LLAMA_DEPLOY_WF_SERVICE_HASH_SECRET``.
+OLDER_NAME = "llama_deploy_HASH_SECRET"
 
 
 class WorkflowServiceConfig(BaseSettings):
@@ -21,7 +25,8 @@ class WorkflowServiceConfig(BaseSettings):
     ``linger`` seconds, and takes no memory then.
     ``session_concurrency``: ``ordered`` runs the tasks of a session one after another, ``parallel`` at once, without
     saving what they leave in the session's context. ``max_queue`` is how many of its tasks may be queued; None is what
-    the control plane allows.
+    the control plane allows. ``hash_secret`` signs the states that are dumped; without one of your own, the signature
+    shows damage and no more.
     """
 
     model_config = SettingsConfigDict(env_prefix="LLAMA_DEPLOY_WF_SERVICE_", extra="forbid")
@@ -42,6 +47,7 @@ class WorkflowServiceConfig(BaseSettings):
     sends: Literal["transactional", "eager"] = "transactional"
     linger: float = Field(default=1.0, ge=0)
     max_queue: int | None = Field(default=None, ge=1, le=LARGEST_QUEUE)
+    hash_secret: SecretStr = Field(default_factory=lambda: SecretStr(os.environ.get(OLDER_NAME) or "default"))
 
     @classmethod
     def settings_customise_sources(

@@ -24,6 +24,7 @@ __all__ = [
     "ToolCall",
     "ToolCallBundle",
     "ToolCallResult",
+    "WorkflowState",
     "generate_id",
 ]
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         TaskResult,
         TaskStatus,
         TaskStream,
+        WorkflowState,
     )
 else:
     _MODULES = {
@@ -55,6 +57,7 @@ else:
             "TaskResult",
             "TaskStatus",
             "TaskStream",
+            "WorkflowState",
         ],
     }
     _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

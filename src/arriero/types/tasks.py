@@ -134,6 +134,16 @@ class TaskStream(BaseModel):
     index: Whole
 
 
+class WorkflowState(BaseModel):
+    """The context of a workflow's run as a JSON object, with the ``hash`` that its service signed it with."""
+
+    hash: str | int | None = None
+    state: dict[str, Any] = Field(default_factory=dict)
+    run_kwargs: dict[str, Any] = Field(default_factory=dict)
+    session_id: str | None = None
+    task_id: str
+
+
 class EventDefinition(BaseModel):
     """An event sent to a running task from outside."""
 
