@@ -175,6 +175,11 @@ def test_a_value_that_makes_no_sense_is_an_error_that_names_its_setting(
         kind()
 
 
+def test_a_key_value_store_is_refused_with_what_to_set_instead() -> None:
+    with pytest.raises(ValidationError, match="set state_store_uri instead"):
+        ControlPlaneConfig(state_store=object())
+
+
 def test_addresses_are_made_of_host_port_and_tls() -> None:
     assert ControlPlaneConfig().url == "http://127.0.0.1:8000"
     assert ControlPlaneConfig(host="h", port=1, use_tls=True).url == "https://h:1"

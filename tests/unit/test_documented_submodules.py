@@ -10,7 +10,8 @@ PLACES = {
     "client.sync_client": "LlamaDeployClient SessionClient",
     "client.client": "Client",
     "control_plane": "ControlPlaneServer ControlPlaneConfig",
-    "control_plane.config": "ControlPlaneConfig",
+    "control_plane.base": "BaseControlPlane",
+    "control_plane.config": "ControlPlaneConfig parse_state_store_uri",
     "control_plane.server": "ControlPlaneServer CONTROL_PLANE_MESSAGE_TYPE",
     "deploy": "deploy_core deploy_workflow",
     "deploy.deploy": "deploy_core deploy_workflow",
@@ -21,9 +22,12 @@ PLACES = {
     "message_consumers.remote": "RemoteMessageConsumer RemoteMessageConsumerDef",
     "message_publishers": "MessageQueuePublisherMixin PublishCallback",
     "message_publishers.publisher": "MessageQueuePublisherMixin PublishCallback",
-    "message_queues": "SimpleMessageQueue SimpleMessageQueueConfig SimpleMessageQueueServer",
-    "message_queues.base": "PublishCallback",
-    "message_queues.simple": "SimpleMessageQueue SimpleMessageQueueConfig SimpleMessageQueueServer",
+    "message_queues": "AbstractMessageQueue BaseMessageQueue SimpleMessageQueue SimpleMessageQueueConfig "
+    "SimpleMessageQueueServer",
+    "message_queues.base": "AbstractMessageQueue AsyncProcessMessageCallable BaseMessageQueue MessageProcessor "
+    "PublishCallback",
+    "message_queues.simple": "SimpleMessageQueue SimpleMessageQueueConfig SimpleMessageQueueServer "
+    "SimpleRemoteClientMessageQueue",
     "message_queues.simple.client": "SimpleMessageQueue",
     "message_queues.simple.config": "SimpleMessageQueueConfig",
     "message_queues.simple.server": "SimpleMessageQueueServer",
@@ -37,11 +41,11 @@ PLACES = {
     "services.base": "BaseService",
     "services.workflow": "WorkflowService WorkflowServiceConfig WorkflowState",
     "types": "ActionTypes ChatMessage CONTROL_PLANE_NAME EventDefinition HumanResponse MessageRole NewTask "
-    "ServiceDefinition SessionDefinition TaskDefinition TaskResult TaskStream ToolCall ToolCallBundle ToolCallResult "
-    "generate_id",
+    "PydanticValidatedUrl ServiceDefinition SessionDefinition TaskDefinition TaskResult TaskStream ToolCall "
+    "ToolCallBundle ToolCallResult generate_id",
     "types.core": "ActionTypes ChatMessage CONTROL_PLANE_NAME EventDefinition HumanResponse MessageRole NewTask "
-    "ServiceDefinition SessionDefinition TaskDefinition TaskResult TaskStream ToolCall ToolCallBundle ToolCallResult "
-    "generate_id",
+    "PydanticValidatedUrl ServiceDefinition SessionDefinition TaskDefinition TaskResult TaskStream ToolCall "
+    "ToolCallBundle ToolCallResult generate_id",
 }
 
 

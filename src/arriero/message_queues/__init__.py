@@ -6,6 +6,8 @@ Names are loaded from their modules when they are first used, so that one backen
 from typing import TYPE_CHECKING
 
 __all__ = [
+    "AbstractMessageQueue",
+    "BaseMessageQueue",
     "BaseMessageQueueConsumer",
     "CallableMessageConsumer",
     "Capabilities",
@@ -30,6 +32,8 @@ __all__ = [
 if TYPE_CHECKING:
     from arriero.message_queues.backends import config_from_mapping, queue_from_config
     from arriero.message_queues.base import (
+        AbstractMessageQueue,
+        BaseMessageQueue,
         Capabilities,
         DeadLetter,
         Delivery,
@@ -55,6 +59,8 @@ else:
     _MODULES = {
         "backends": ["config_from_mapping", "queue_from_config"],
         "base": [
+            "AbstractMessageQueue",
+            "BaseMessageQueue",
             "Capabilities",
             "DeadLetter",
             "Delivery",

@@ -24,10 +24,14 @@ from arriero.types.messages import QueueMessage, QueueMessageStats
 
 __all__ = [
     "LONGEST_TOPIC",
+    "AbstractMessageQueue",
+    "AsyncProcessMessageCallable",
+    "BaseMessageQueue",
     "Capabilities",
     "Consumer",
     "DeadLetter",
     "Delivery",
+    "MessageProcessor",
     "MessageQueue",
     "PublishCallback",
     "Retry",
@@ -40,6 +44,9 @@ LONGEST_TOPIC = 1_000
 
 PublishCallback = Callable[..., Any]
 StartConsumingCallable = Callable[..., Coroutine[Any, Any, None]]
+#: What takes a message: ``process_message`` of a consumer, for instance.
+AsyncProcessMessageCallable = Callable[..., Coroutine[Any, Any, Any]]
+MessageProcessor = AsyncProcessMessageCallable
 
 
 class MessageQueue(ABC):
@@ -208,3 +215,8 @@ class MessageQueue(ABC):
     @functools.cached_property
     def _launched(self) -> set[asyncio.Task[None]]:
         return set()
+
+
+#: Its documented names.
+AbstractMessageQueue = MessageQueue
+BaseMessageQueue = MessageQueue

@@ -13,6 +13,7 @@ __all__ = [
     "HumanResponse",
     "MessageRole",
     "NewTask",
+    "PydanticValidatedUrl",
     "QueueMessage",
     "QueueMessageStats",
     "ServiceDefinition",
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from arriero.types.ids import generate_id
     from arriero.types.messages import CONTROL_PLANE_NAME, ActionTypes, QueueMessage, QueueMessageStats
     from arriero.types.services import HumanResponse, ServiceDefinition, ToolCall, ToolCallBundle, ToolCallResult
+    from arriero.types.settings import PydanticValidatedUrl
     from arriero.types.tasks import (
         EventDefinition,
         NewTask,
@@ -49,6 +51,7 @@ else:
         "ids": ["generate_id"],
         "messages": ["CONTROL_PLANE_NAME", "ActionTypes", "QueueMessage", "QueueMessageStats"],
         "services": ["HumanResponse", "ServiceDefinition", "ToolCall", "ToolCallBundle", "ToolCallResult"],
+        "settings": ["PydanticValidatedUrl"],
         "tasks": [
             "EventDefinition",
             "NewTask",

@@ -4,6 +4,7 @@ from arriero.types.chat import ChatMessage, MessageRole
 from arriero.types.ids import generate_id
 from arriero.types.messages import CONTROL_PLANE_NAME, ActionTypes
 from arriero.types.services import HumanResponse, ServiceDefinition, ToolCall, ToolCallBundle, ToolCallResult
+from arriero.types.settings import PydanticValidatedUrl
 from arriero.types.tasks import EventDefinition, NewTask, SessionDefinition, TaskDefinition, TaskResult, TaskStream
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "HumanResponse",
     "MessageRole",
     "NewTask",
+    "PydanticValidatedUrl",
     "ServiceDefinition",
     "SessionDefinition",
     "TaskDefinition",

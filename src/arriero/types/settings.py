@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, HttpUrl, TypeAdapter, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: An HTTP address as text, as :class:`pydantic.HttpUrl` writes it.
+PydanticValidatedUrl = Annotated[str, BeforeValidator(lambda url: str(TypeAdapter(HttpUrl).validate_python(url)))]
 
 
 class ControlPlaneConfig(BaseSettings):
@@ -67,6 +72,13 @@ class ControlPlaneConfig(BaseSettings):
     max_streams: int = Field(default=10_000, gt=0)
     #: After how long without an event a stream of server-sent events says that it is still there.
     stream_keep_alive: float = Field(default=15.0, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _store_by_its_uri(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "state_store" in data:
+            raise ValueError("state_store was a key-value store, which is not supported; set state_store_uri instead")
+        return data
 
     @field_validator("topic_namespace")
     @classmethod

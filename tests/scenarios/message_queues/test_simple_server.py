@@ -8,6 +8,7 @@ import pytest
 from arriero.message_queues import SimpleMessageQueue, SimpleMessageQueueConfig, SimpleMessageQueueServer
 from arriero.message_queues.simple import peer as peer_module
 from arriero.message_queues.simple import server as server_module
+from arriero.message_queues.simple.client import SimpleRemoteClientMessageQueue
 from arriero.types.errors import AlreadyInUse, BindRefused, ConfigurationError
 from arriero.types.messages import QueueMessage
 from arriero.types.serving import bind
@@ -53,6 +54,15 @@ async def test_a_server_tells_its_free_port_and_is_reached_there() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_the_older_form_of_the_client_reaches_its_server() -> None:
+    async with SimpleMessageQueueServer(SimpleMessageQueueConfig(port=0)) as server:
+        url = server.as_config().base_url
+        async with SimpleRemoteClientMessageQueue(url, "127.0.0.1", server.port) as queue:
+            assert queue.as_config().base_url == url
+            await queue.publish(QueueMessage(type="t"))
+        assert await server.queue.depth("t") == 1
 
 
 async def test_the_internal_address_is_bound_and_the_public_one_reported() -> None:

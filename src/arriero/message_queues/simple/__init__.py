@@ -2,10 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-__all__ = ["SimpleMessageQueue", "SimpleMessageQueueConfig", "SimpleMessageQueueServer"]
+__all__ = [
+    "SimpleMessageQueue",
+    "SimpleMessageQueueConfig",
+    "SimpleMessageQueueServer",
+    "SimpleRemoteClientMessageQueue",
+]
 
 if TYPE_CHECKING:
-    from arriero.message_queues.simple.client import SimpleMessageQueue
+    from arriero.message_queues.simple.client import SimpleMessageQueue, SimpleRemoteClientMessageQueue
     from arriero.message_queues.simple.config import SimpleMessageQueueConfig
     from arriero.message_queues.simple.server import SimpleMessageQueueServer
 else:
@@ -13,6 +18,7 @@ else:
         "SimpleMessageQueue": "client",
         "SimpleMessageQueueConfig": "config",
         "SimpleMessageQueueServer": "server",
+        "SimpleRemoteClientMessageQueue": "client",
     }
 
     def __getattr__(name):

@@ -92,3 +92,18 @@ class SimpleMessageQueue(MessageQueue):
             await self._memory.aclose()
         elif wire := self._wires.pop(asyncio.get_running_loop(), None):
             await wire.aclose()
+
+
+class SimpleRemoteClientMessageQueue(SimpleMessageQueue):
+    """The client of the server at ``host`` and ``port``, as it was made once. The other arguments have no effect."""
+
+    def __init__(
+        self,
+        base_url: str,
+        host: str,
+        port: int | None,
+        client_kwargs: dict[str, Any] | None = None,
+        client: Any = None,
+        raise_exceptions: bool = False,
+    ) -> None:
+        super().__init__(host=host, port=port)
