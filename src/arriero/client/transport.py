@@ -313,10 +313,11 @@ def _translated(error: aiohttp.ClientError | OSError) -> Trouble | ArrieroError:
         case aiohttp.ClientResponseError():
             return ProtocolError(f"what answers at the control plane's address does not speak HTTP ({error.message})")
         case _:
-            return _trouble(error)
+            return trouble_of(error)
 
 
-def _trouble(error: aiohttp.ClientError | OSError) -> Trouble:
+def trouble_of(error: aiohttp.ClientError | OSError) -> Trouble:
+    """What a connection that was not made, or that broke, means."""
     match error:
         case aiohttp.ClientConnectorError():
             return Trouble(Kind.REFUSED, f"cannot be reached ({_cause(error.os_error)})")
@@ -324,6 +325,8 @@ def _trouble(error: aiohttp.ClientError | OSError) -> Trouble:
             return Trouble(Kind.REFUSED, "does not accept the connection in time")
         case TimeoutError():
             return Trouble(Kind.SILENT, "does not answer in time")
+        case aiohttp.WSServerHandshakeError():
+            return Trouble(Kind.DROPPED, f"answers with status {error.status}")
         case _:
             return Trouble(Kind.DROPPED, "closed the connection")
 

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import msgspec
 
+from arriero.client.transport import trouble_of
 from arriero.types.credentials import bearer_headers, refusal
 from arriero.types.errors import (
     ArrieroError,
@@ -191,8 +192,10 @@ class WebSocketLink:
                     pause, warned = FIRST_PAUSE, False
                 except (aiohttp.ClientError, OSError, TimeoutError, ControlPlaneUnavailable) as error:
                     if not warned and pause >= LONGEST_PAUSE:
-                        cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-                        logger.warning("waiting for the control plane at %s: %s", self.url, cause)
+                        reason = trouble_of(error).reason
+                        logger.warning(
+                            "Waiting for the control plane at %s, which %s: trying until it answers.", self.url, reason
+                        )
                         warned = True
                 except (ProtocolError, Refused) as error:
                     if not self._welcomed:
