@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from passages import sentences_of
-from progress import Progress
+from progress import Progress, counted
 from question import Question
 from words import stems
 from workflows import Context, Workflow, step
@@ -48,7 +48,8 @@ class AnswerWorkflow(Workflow):
     @step
     async def weigh(self, context: Context, event: AnswerFrom) -> Judged:
         verdict = judge(event.question, event.terms, event.passages)
-        did = f"weighed {len(event.passages)} passages, the best covers {verdict['evidence']:.0%} of the question"
+        weighed = counted(len(event.passages), "passage")
+        did = f"weighed {weighed}, the best covers {verdict['evidence']:.0%} of the question"
         context.write_event_to_stream(Progress(did=did))
         best, others = verdict["passage"], event.passages[: PASSAGES - 1]
         passages = [best, *(passage for passage in others if not _is_same(passage, best))] if best else []

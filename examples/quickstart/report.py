@@ -105,20 +105,26 @@ def look_around() -> None:
     print(f"  {python} -m arriero core")
     for name in ("search", "answer", "ask"):
         print(f"  {python} -m arriero worker {here}/{name}.py:workflow --service {name}")
+    print("Then ask:")
+    asking("http://127.0.0.1:8000")
 
 
 def look_around_in(url: str, answer: int) -> None:
-    question = json.dumps({"question": "How long is a lease?", "folder": str(DOCS)})
-    task = json.dumps({"service_id": "ask", "input": question})
     print("\nIt runs on until Ctrl-C. Look around:")
     print(f"  curl {url}/services    who works here")
     print(f"  curl {url}/sessions    what was asked")
     print(f"  curl {url}/sessions/SESSION/tasks/TASK/events    all that was said of one of them")
     print(f"  {url}/docs             every route, to try in a browser")
     print("Ask again, and kill a service meanwhile:")
+    asking(url)
+    print(f"  kill -9 {answer}    it is started again, and what it had at hand is done")
+
+
+def asking(url: str) -> None:
+    question = json.dumps({"question": "How long is a lease?", "folder": str(DOCS)})
+    task = json.dumps({"service_id": "ask", "input": question})
     print(f'  curl -X POST {url}/sessions/create -d \'{{"session_id": "mine"}}\'')
     print(f"  curl -X POST '{url}/sessions/mine/tasks?wait=30' -d {shlex.quote(task)}")
-    print(f"  kill -9 {answer}    it is started again, and what it had at hand is done")
 
 
 def place(passage: dict[str, Any], folder: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from folder import Folder, read_folder
 from passages import Passage, passages_of, said_in
-from progress import Progress
+from progress import Progress, counted
 from question import Question
 from words import stems
 from workflows import Context, Workflow, step
@@ -41,9 +41,9 @@ class SearchWorkflow(Workflow):
     @step
     async def search(self, context: Context, event: SearchFor) -> StopEvent:
         folder = await asyncio.to_thread(read_folder, event.folder)
-        context.write_event_to_stream(Progress(did=f"read {len(folder.files)} files"))
+        context.write_event_to_stream(Progress(did=f"read {counted(len(folder.files), 'file')}"))
         found = await asyncio.to_thread(find, event.question, folder)
-        context.write_event_to_stream(Progress(did=f"ranked {found['searched']} passages"))
+        context.write_event_to_stream(Progress(did=f"ranked {counted(found['searched'], 'passage')}"))
         return StopEvent(result=found)
 
 

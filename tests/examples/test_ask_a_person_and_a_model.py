@@ -116,10 +116,10 @@ def test_what_is_certain_is_not_asked_and_events_are_shown_with_their_paths(tmp_
     assert "[y/N]" not in done.stdout
     told = re.findall(r"^ +\d+\.\d\d s  (\S+) +(.*)$", done.stdout, re.MULTILINE)
     assert told == [
-        ("ask/search", "read 1 files"),
+        ("ask/search", "read 1 file"),
         ("ask/search", "ranked 3 passages"),
         ("ask/search", "is done"),
-        ("ask/answer", "weighed 1 passages, the best covers 100% of the question"),
+        ("ask/answer", "weighed 1 passage, the best covers 100% of the question"),
         ("ask/answer", "is done"),
     ]
 
@@ -231,6 +231,6 @@ async def test_killing_answer_in_mid_run_changes_nothing_but_the_time(endpoint: 
     assert await process.wait() == 0, output
     assert "At nine, says harbour.md.\n(written by llama" in output
     assert re.search(r"answer +was killed \(\d+\) and is started again", output), output
-    assert output.count("weighed 1 passages") == 1  # it went on behind the step that had ended
+    assert output.count("weighed 1 passage,") == 1  # it went on behind the step that had ended
     assert output.count("ask/answer is done") == 1
     assert_all_ended(output)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -279,9 +280,14 @@ def test_the_quickstart_runs_on_to_be_looked_at_when_it_is_told_to() -> None:
         [sys.executable, QUICKSTART / "run.py", "--keep"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     lines = [process.stdout.readline()]
-    while lines[-1] and "/services" not in lines[-1]:
+    while lines[-1] and "kill -9" not in lines[-1]:
         lines.append(process.stdout.readline())
-    services = httpx.get(re.search(r"http://\S+/services", lines[-1])[0], timeout=10).json()
+    services = httpx.get(re.search(r"http://\S+/services", "".join(lines))[0], timeout=10).json()
+    for line in lines:
+        match shlex.split(line) if "curl -X POST" in line else []:
+            case ["curl", "-X", "POST", url, "-d", body]:
+                answered = httpx.post(url, content=body, timeout=40).json()
+    assert "15 seconds" in answered["value"]["passage"]["text"]
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=50)
     assert (process.returncode, errors, list(services)) == (0, "", ["answer", "ask", "search"])
