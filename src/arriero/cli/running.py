@@ -22,7 +22,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def run(part: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
     """Run until it ends or SIGINT or SIGTERM asks it to drain; a second signal ends it at once."""
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log = logging.StreamHandler()
+    log.setLevel(log_level.upper())  # also for libraries that set the level of their own loggers
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(handlers=[log], level=log_level.upper(), format=form)
     if log_level != "debug":
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
     # Most of what a task leaves is freed by counting; looking for cycles every 700 objects costs some 5 % of all time.

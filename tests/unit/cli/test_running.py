@@ -7,7 +7,7 @@ import pytest
 
 resource = pytest.importorskip("resource")
 
-SCRIPT = """
+FILES = """
 import resource
 from arriero.cli.running import run
 
@@ -20,9 +20,29 @@ async def part():
 run(part, "error")
 """
 
+LOGS = """
+import logging, sys
+from arriero.cli.running import run
+
+async def part():
+    chatty = logging.getLogger("chatty")
+    chatty.setLevel(logging.DEBUG)  # as some libraries do
+    chatty.debug("a detail")
+    chatty.info("a fact")
+
+run(part, sys.argv[1])
+"""
+
 
 def test_a_part_may_open_as_many_files_as_the_system_lets_it() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", FILES], capture_output=True, text=True, check=True, timeout=30)
     soft, hard = map(int, done.stdout.split())
     assert soft == (20_000 if hard == resource.RLIM_INFINITY else min(20_000, hard))
     assert hard == resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+@pytest.mark.parametrize(("level", "told"), [("debug", ["detail", "fact"]), ("info", ["fact"]), ("warning", [])])
+def test_nothing_below_the_level_is_logged_whatever_a_library_sets(level: str, told: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", LOGS, level], capture_output=True, text=True, check=True, timeout=30)
+    lines = [line for line in done.stderr.splitlines() if " chatty: " in line]
+    assert [line.rpartition(" ")[2] for line in lines] == told
