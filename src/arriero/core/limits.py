@@ -8,6 +8,7 @@ import msgspec
 
 from arriero.core.records import ServiceRecord
 from arriero.types.errors import ErrorInfo, InvalidInput, PayloadTooLarge
+from arriero.types.jsonvalue import MAX_DEPTH, is_deep
 from arriero.types.link import LARGEST_VALUE, Event, Journal, Report, Wait
 
 #: The headers of a task: how many, and how many characters of all of them together.
@@ -126,9 +127,13 @@ def _check_value(value: msgspec.Raw) -> None:
         _check_text(data, "the result")
         return
     try:
-        msgspec.json.decode(data)
+        read = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the result is no JSON: {error}") from error
+    if is_deep(read, data):
+        raise InvalidInput(
+            f"the result is nested more than {MAX_DEPTH} levels deep, which is the limit", limit=MAX_DEPTH
+        )
 
 
 def _check_text(data: bytes, what: str) -> None:

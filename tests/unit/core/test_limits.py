@@ -17,7 +17,7 @@ from arriero.types.tasks import TaskStatus
 from tests.unit.core.conftest import Hand, House
 
 NO_RESULTS = [
-    *(b"", b"{", b"NaN", b"1 2", b'"\xff"', b'"\\ud800"', b"1" * 10_000, b"1e999", b"[" * 5000 + b"]" * 5000),
+    *(b"", b"{", b"NaN", b"1 2", b'"\xff"', b'"\\ud800"', b"1" * 10_000, b"1e999"),
     *(b'["' + b"x" * 70_000 + b'\xff"]', b'["' + b"x" * 70_000 + b'\\udfff"]'),
 ]
 LARGE = b'"' + b"x" * LARGEST_VALUE + b'"'
@@ -57,6 +57,14 @@ async def test_a_result_that_is_no_json_is_refused(house: House, value: bytes) -
     worker, grant = await granted(house)
     with pytest.raises(InvalidInput, match="the result is no JSON"):
         await report(worker, grant, value=msgspec.Raw(value))
+    await worker.complete(grant, 1)
+
+
+@pytest.mark.parametrize("depth", [300, 5_000, 20_000])
+async def test_a_result_that_lies_too_deep_is_refused_by_every_python(house: House, depth: int) -> None:
+    worker, grant = await granted(house)
+    with pytest.raises(InvalidInput, match=r"the result is (nested more than 200 levels deep|no JSON)"):
+        await report(worker, grant, value=msgspec.Raw(b"[" * depth + b"]" * depth))
     await worker.complete(grant, 1)
 
 
