@@ -113,8 +113,9 @@ async def test_a_worker_that_is_told_to_end_finishes_what_runs_and_takes_nothing
 
 
 @pytest.mark.shows("retry.losses")
+@pytest.mark.parametrize("deed", ["exit", "interrupt", "stop_the_loop"])
 async def test_a_step_that_kills_every_worker_is_dead_and_the_others_are_done(
-    client: AsyncLlamaDeployClient, parts: Parts
+    client: AsyncLlamaDeployClient, parts: Parts, deed: str
 ) -> None:
     sessions = [await client.create_session() for _ in range(5)]
     async with parts.worker(concurrency=8) as worker:
@@ -122,7 +123,7 @@ async def test_a_step_that_kills_every_worker_is_dead_and_the_others_are_done(
         for _ in bystanders:
             await parts.gate.arrived("bystander")
         living = asyncio.ensure_future(start_again_and_again(worker))
-        poison = await sessions[2].run_nowait("work", deed="exit", effect="poison")
+        poison = await sessions[2].run_nowait("work", deed=deed, effect="poison")
         quick = [await session.run_nowait("work", deed="fine") for session in sessions[3:]]
         opening = asyncio.ensure_future(let_all(parts, "bystander"))
         with pytest.raises(TaskDead, match=r"5 workers of service 'work' were lost.*max_losses"):

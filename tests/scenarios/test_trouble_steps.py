@@ -199,6 +199,14 @@ async def test_a_worker_full_of_handlers_that_heed_nothing_ends_when_it_is_told(
         assert sum(codes) == 0, stuck.log + thread.log
 
 
+async def test_a_worker_whose_steps_left_threads_behind_ends_when_it_is_told(core: Core) -> None:
+    async with core.client() as client, serve("Misbehaving", core, "threads", concurrency=2) as worker:
+        session = await client.create_session()
+        assert await session.run("threads", deed="leave_a_thread") == "left"
+        await timed_out(session, "threads", '{"deed": "wait_for_a_thread"}')
+        assert await worker.terminate(within=10) == 0, worker.log
+
+
 async def test_a_second_signal_ends_a_worker_at_once_even_when_its_loop_is_blocked(core: Core) -> None:
     async with core.client() as client, gate_here() as gate:
         session = await client.create_session()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,18 @@ class Deeds:
         os._exit(13)
 
     @staticmethod
+    async def interrupt(ev: StartEvent) -> str:
+        effect(ev.effect)
+        raise KeyboardInterrupt
+
+    @staticmethod
+    async def stop_the_loop(ev: StartEvent) -> str:
+        effect(ev.effect)
+        asyncio.get_running_loop().stop()
+        await asyncio.Event().wait()
+        return "never"
+
+    @staticmethod
     async def exit_at_first(ev: StartEvent) -> str:
         """Take the process along, unless another one was taken along before."""
         first = is_first()
@@ -185,6 +198,16 @@ class Deeds:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 continue
+
+    @staticmethod
+    async def leave_a_thread(ev: StartEvent) -> str:
+        threading.Thread(target=threading.Event().wait).start()
+        return "left"
+
+    @staticmethod
+    async def wait_for_a_thread(ev: StartEvent) -> str:
+        await asyncio.to_thread(threading.Event().wait)
+        return "never"
 
     @staticmethod
     async def block(ev: StartEvent) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
+import inspect
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 logger = logging.getLogger("arriero")
 
-#: Seconds that a part's last tasks get to end, after it has drained.
+#: Seconds that a part's last tasks, and then its threads, get to end after it has drained.
 PATIENCE = 2.0
 #: Files and connections that a part may have open, where the system lets it.
 OPEN_FILES = 20_000
@@ -31,8 +34,22 @@ def run(part: Callable[[], Coroutine[Any, Any, None]], log_level: str) -> None:
     # Most of what a task leaves is freed by counting; looking for cycles every 700 objects costs some 5 % of all time.
     gc.set_threshold(20_000, 20, 100)
     _allow_open_files()
+    main = _until_signalled(part)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_until_signalled(part))
+        try:
+            runner.run(main)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) or inspect.getcoroutinestate(main) != inspect.CORO_CLOSED:
+                _crash(error)
+            raise
+
+
+def _crash(error: BaseException) -> None:
+    """What is served stopped the event loop, or cancelled everything on it. Nothing is given back as if nothing had
+    happened: what was in work counts as lost with its worker, so that it does not take down one after another.
+    """
+    logger.critical("something that runs here has stopped the event loop, and this process ends", exc_info=error)
+    _end(1)
 
 
 def _allow_open_files() -> None:
@@ -72,15 +89,23 @@ async def _until_signalled(part: Callable[[], Coroutine[Any, Any, None]]) -> Non
 
 
 async def _leave_behind() -> None:
-    """What heeds no cancellation would keep the process for ever: it ends nevertheless, having drained."""
+    """What heeds no cancellation, and any thread, would keep the process for ever: it ends nevertheless."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     if others and (await asyncio.wait(others, timeout=PATIENCE))[1]:
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        _end(0)
+    ending = threading.Timer(PATIENCE, _end, (0,))
+    ending.daemon = True
+    ending.start()
+
+
+def _end(code: int) -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # it may be closed, or none
+            stream.flush()
+    os._exit(code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -31,6 +31,7 @@ from arriero.runtime.past import Past, is_question
 from arriero.runtime.session import SessionState
 from arriero.runtime.stream import RunStream, nothing
 from arriero.types.clock import now
+from arriero.types.whole import closed_by
 
 logger = logging.getLogger(__name__)
 
@@ -218,13 +219,15 @@ class Run(InternalRunAdapter):
 
     async def _work(self, pending: PendingWorker, outcome: asyncio.Future[Any]) -> None:
         around = self._stream.around
+        task = asyncio.current_task()
+        assert task is not None  # made in _start
         try:
             if around is not None and (doubt := around.item.context.doubt()) is not None:
                 await doubt
             result = await pending.coro
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  # what is no Exception, the engine lets through
+        except BaseException as error:  # what is no Exception, the engine lets through
+            if isinstance(error, KeyboardInterrupt) or closed_by(error, task):
+                raise
             # A step that is still wanted ends so if it cancels itself or leaves: the engine would wait for it for ever.
             if outcome in self._working:
                 self._stream.break_off(StepFailed(str(pending.step_id), error))

@@ -61,7 +61,7 @@ def _asked(question: Callable[[], T]) -> T | None:
     """What an exception says of itself, if it can."""
     try:
         return question()
-    except Exception:  # noqa: BLE001  # its own code may raise whatever it likes
+    except BaseException:  # noqa: BLE001  # its own code may raise whatever it likes
         return None
 
 

@@ -24,6 +24,7 @@ from arriero.types.handling import Handled, Handler
 from arriero.types.ids import generate_id
 from arriero.types.jsonvalue import encode_json
 from arriero.types.link import LARGEST_EVENT, ControlPlaneLink, Grant, Granted, Hello, Push, Report, Stop, Welcome
+from arriero.types.whole import closed_by
 
 logger = logging.getLogger("arriero.services")
 
@@ -218,7 +219,8 @@ class Worker:
         run.task = self._start(self._work(run), self._context.copy())
 
     async def _work(self, run: Run) -> None:
-        grant = run.grant
+        grant, task = run.grant, asyncio.current_task()
+        assert task is not None  # made in _begin_one
         try:
             if (doubt := run.doubt()) is not None:
                 await doubt
@@ -234,9 +236,9 @@ class Worker:
             if _was_asked_to_cancel():
                 raise
             report = _report(grant, error=error_info(error))
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # noqa: BLE001  # the worker loop: whatever a handler raises is the item's failure
+        except BaseException as error:  # the worker loop: whatever a handler raises is the item's failure
+            if isinstance(error, KeyboardInterrupt) or closed_by(error, task):
+                raise
             if run.stopped:
                 return
             logger.warning("item %s of %s failed\n%s", grant.item_id, grant.service, shown(error))

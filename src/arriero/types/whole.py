@@ -9,6 +9,11 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+def closed_by(error: BaseException, task: asyncio.Task[Any]) -> bool:
+    """Whether the error closes the coroutine of a task from outside, which what it awaits did not raise."""
+    return isinstance(error, GeneratorExit) and asyncio.current_task(task.get_loop()) is not task
+
+
 class Whole:
     """Has work done as a whole, even when whoever asked for it is cancelled meanwhile."""
 

@@ -101,7 +101,7 @@ async def test_a_second_cancellation_is_not_made_to_wait(direct: Runs) -> None:
     await asyncio.wait(set(run_module.overdue))
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
 async def test_a_step_that_leaves_or_cancels_itself_fails_its_run_and_nothing_else(
     direct: Runs, error: BaseException
 ) -> None:

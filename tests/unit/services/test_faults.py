@@ -38,3 +38,12 @@ def test_other_errors_are_final(error: Exception) -> None:
 
 def test_an_error_may_say_when_to_come_again() -> None:
     assert error_info(TransientError("later", retry_after=3.0)).retry_after == 3.0
+
+
+@pytest.mark.parametrize("raised", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
+def test_an_error_that_cannot_say_what_it_is_is_known_by_its_class(raised: type[BaseException]) -> None:
+    class Vile(Exception):
+        def __str__(self) -> str:
+            raise raised
+
+    assert error_info(Vile()).message == "Vile"

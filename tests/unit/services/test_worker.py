@@ -423,6 +423,7 @@ class Vile(Exception):
         (ValueError("\ud83e" + "x" * 1_000_000), "ValueError"),
         (BaseException("low"), "BaseException"),
         (SystemExit(3), "SystemExit"),
+        (GeneratorExit(), "GeneratorExit"),
         (asyncio.CancelledError("of its own"), "CancelledError"),
         (StopIteration("over"), "RuntimeError"),
     ],
