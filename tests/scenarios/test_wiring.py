@@ -30,7 +30,7 @@ from arriero.message_queues import CallableMessageConsumer, RemoteMessageConsume
 from arriero.services import ServiceOptions
 from arriero.types.errors import ConfigurationError, TaskFailed, UnknownService
 from arriero.types.serving import AsgiServer, bind
-from tests.harness import answers, free_port
+from tests.harness import Core, answers, free_port
 from tests.scenarios import shapes
 from tests.scenarios.flows import Counting, Failing, Greeting, Remembering, double
 from tests.scenarios.shapes import has_shape, refused
@@ -524,3 +524,31 @@ async def test_without_raise_exceptions_a_service_goes_on_after_a_failure(
 async def listening(settings: WorkflowServiceConfig) -> None:
     """Wait until the service's routes answer, whether it is ready or not."""
     await answers(settings.url, path="/health")
+
+
+class Bird(BaseService):
+    """One that is made as the newer documented form has it."""
+
+    async def process_message(self, message: QueueMessage) -> str:
+        return f"said {message.data['input']}"
+
+
+@pytest.mark.parametrize("form", ["config", "url"])
+async def test_a_service_without_a_queue_takes_that_of_its_control_plane(core: Core, form: str) -> None:
+    address = core.config if form == "config" else core.config.url
+    bird = Bird(name="bird", control_plane_config=address) if form == "config" else Bird("bird", address)
+    with pytest.raises(ConfigurationError, match="'bird' was made without a message queue"):
+        _ = bird.message_queue
+    await bird.register_to_control_plane()
+    working = beside(bird.processing_loop(), bird.ready.wait())
+    async with working, AsyncLlamaDeployClient(core.config, timeout=20) as client:
+        session = await client.create_session()
+        assert await session.run("bird", word="hello") == 'said {"word":"hello"}'
+        await bird.deregister_from_control_plane()
+
+
+async def test_a_service_without_an_address_or_a_name_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="a service needs a name"):
+        Bird()
+    with pytest.raises(ConfigurationError, match="give service 'bird' the address of its control plane"):
+        await Bird("bird").register_to_control_plane()

@@ -24,6 +24,7 @@ from arriero.types.link import ControlPlaneLink, Welcome
 from arriero.types.messages import ActionTypes, QueueMessage
 from arriero.types.services import ServiceDefinition
 from arriero.types.serving import AsgiServer, bind
+from arriero.types.settings import ControlPlaneConfig
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -91,19 +92,31 @@ class BaseService:
 
     A service works once it is registered to a control plane and one of ``launch_server``, ``launch_local`` or the
     callable from ``register_to_message_queue`` runs; they share one worker. ``running = False`` pauses it.
+
+    Without a ``message_queue`` it takes that of the control plane which it is registered to, whose address may be given
+    here, in any of its documented forms, rather than with the call.
     """
 
     service_type = "service"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # as documented
         self,
-        service_name: str,
-        message_queue: MessageQueue,
+        service_name: str = "",
+        message_queue: MessageQueue | str | None = None,
         options: ServiceOptions | None = None,
         publish_callback: PublishCallback | None = None,
+        *,
+        name: str = "",
+        control_plane_url: str | None = None,
+        control_plane_config: ControlPlaneConfig | None = None,
     ) -> None:
-        self.service_name = service_name
-        self.message_queue = message_queue
+        if isinstance(message_queue, str):
+            control_plane_url, message_queue = message_queue, None
+        if not (service_name or name):
+            raise ConfigurationError("a service needs a name")
+        self.service_name = service_name or name
+        self._message_queue = message_queue
+        self._control_plane_url = control_plane_config.url if control_plane_config is not None else control_plane_url
         self.options = options or ServiceOptions()
         self.publish_callback = publish_callback
         self.publisher_id = f"{type(self).__qualname__}-{generate_id()}"
@@ -140,6 +153,20 @@ class BaseService:
             await (await self._detached_here()).take(task)
 
     # What it is
+
+    @property
+    def message_queue(self) -> MessageQueue:
+        """Errors: ``ConfigurationError`` while it has none."""
+        if self._message_queue is None:
+            raise ConfigurationError(
+                f"service {self.service_name!r} was made without a message queue: give it one, or register it to a "
+                "control plane and start it, for it then has that one's"
+            )
+        return self._message_queue
+
+    @message_queue.setter
+    def message_queue(self, queue: MessageQueue) -> None:
+        self._message_queue = queue
 
     @property
     def service_definition(self) -> ServiceDefinition:
@@ -182,12 +209,14 @@ class BaseService:
 
     # Registration
 
-    async def register_to_control_plane(self, control_plane_url: str) -> None:
+    async def register_to_control_plane(self, control_plane_url: str | None = None) -> None:
         """Make the service known there, and work for it from now on."""
-        calls = ControlPlaneCalls(control_plane_url)
-        config = await calls.register(self.service_definition)
+        url = control_plane_url or self._control_plane_url
+        if url is None:
+            raise ConfigurationError(f"give service {self.service_name!r} the address of its control plane")
+        config = await ControlPlaneCalls(url).register(self.service_definition)
         self.topic_namespace = config.topic_namespace
-        self.attach(WebSocketLink(control_plane_url), control_plane_url)
+        self.attach(WebSocketLink(url), url)
 
     def attach(self, link: ControlPlaneLink, control_plane_url: str) -> None:
         """Work over this link to the control plane of that address; for wiring within one process."""
@@ -382,11 +411,28 @@ class BaseService:
     async def _run_worker(self) -> None:
         await self._registration()
         assert self._link is not None  # set before the event
-        self._worker = self._make_worker(self._link, self.message_queue)
-        try:
-            await self._worker.run()
-        finally:
-            self.ready.clear()
+        async with self._queue() as queue:
+            self._worker = self._make_worker(self._link, queue)
+            try:
+                await self._worker.run()
+            finally:
+                self.ready.clear()
+
+    @asynccontextmanager
+    async def _queue(self) -> AsyncIterator[MessageQueue]:
+        """Its own, or for as long as it works that of its control plane."""
+        if self._message_queue is not None:
+            yield self._message_queue
+            return
+        from arriero.message_queues import config_from_mapping, queue_from_config
+
+        shown = await self._control_plane().queue_config()
+        async with queue_from_config(config_from_mapping(shown)) as queue:
+            self._message_queue = queue
+            try:
+                yield queue
+            finally:
+                self._message_queue = None
 
     def _welcomed(self, welcome: Welcome) -> None:
         self.topic_namespace = welcome.topic_namespace
