@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from arriero.core import names, records
+from arriero.core.arrivals import arrivals_of
 from arriero.core.itemlog import note
 from arriero.core.kernel import Change, Kernel
 from arriero.core.outlook import open_children
 from arriero.core.parking import unpark
 from arriero.core.records import ItemRecord, TaskRecord, item_ids
+from arriero.core.services import Services
 from arriero.core.tasks import TRIES
 from arriero.types.errors import NotStopped, StateConflict
 
 PAGE = 1000
 
 #: Puts what is to become of a stopped item into a change.
-Ending = Callable[[Kernel, Change, ItemRecord], None]
+Ending = Callable[[Change, ItemRecord], Awaitable[None]]
 
 
 class Changed:
     """Items are listed by their service and the shape of their journal while they wait for a worker of that shape."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, services: Services) -> None:
         self._kernel = kernel
+        self._services = services
         kernel.on_shape = self._welcome
 
     async def resume(self, task: TaskRecord) -> None:
         """Let any worker take what waits of the task; one of other steps leaves it again. Errors: ``NotStopped``."""
-        await self._end(task, _resume)
+        await self._end(task, self._resume)
 
     async def restart(self, task: TaskRecord) -> None:
         """Forget how far what waits of the task had come: it is done anew. Errors: ``NotStopped``."""
-        await self._end(task, _restart)
+        await self._end(task, self._restart)
 
     async def _end(self, task: TaskRecord, ending: Ending) -> None:
         found = [item_id async for item_id in self._stopped(item_ids(task))]
@@ -60,7 +63,7 @@ class Changed:
         while page := await self._kernel.store.scan(names.misfits(service), after, PAGE):
             fitting = [document.key for document in page if document.key.startswith(prefix)]
             for key in fitting:
-                await self._change(key.removeprefix(prefix), _fits)
+                await self._change(key.removeprefix(prefix), self._fits)
             if len(fitting) < len(page):
                 return
             after = page[-1].key
@@ -72,7 +75,7 @@ class Changed:
             if item is None or item.record.ended or not item.record.misfit:
                 return False
             change = Change()
-            ending(self._kernel, change, item.record)
+            await ending(change, item.record)
             change.put(names.ITEMS, item_id, item.record, expect=item.version)
             try:
                 await self._kernel.apply(change)
@@ -81,19 +84,19 @@ class Changed:
             return True
         raise StateConflict(f"item {item_id!r} keeps changing; try again")
 
+    async def _fits(self, change: Change, item: ItemRecord) -> None:
+        unpark(self._kernel, change, item, "a worker came whose workflow has its steps")
 
-def _fits(kernel: Kernel, change: Change, item: ItemRecord) -> None:
-    unpark(kernel, change, item, "a worker came whose workflow has its steps")
+    async def _resume(self, change: Change, item: ItemRecord) -> None:
+        unpark(self._kernel, change, item, "somebody had it resumed")
 
-
-def _resume(kernel: Kernel, change: Change, item: ItemRecord) -> None:
-    unpark(kernel, change, item, "somebody had it resumed")
-
-
-def _restart(kernel: Kernel, change: Change, item: ItemRecord) -> None:
-    unpark(kernel, change, item, "somebody had it restarted")
-    note(kernel, change, item, "restarted", reason="its journal was dropped")
-    change.drop(names.journal_log(item.id))
-    item.journaled, item.shape, item.base = False, "", 0
-    item.asked = item.asked_for_good = item.losses = 0
-    item.parked = False  # so that its stream says that it begins anew
+    async def _restart(self, change: Change, item: ItemRecord) -> None:
+        """Its events from outside reach the new run too; those that its steps do not take have answered nothing."""
+        unpark(self._kernel, change, item, "somebody had it restarted")
+        note(self._kernel, change, item, "restarted", reason="its journal was dropped")
+        change.drop(names.journal_log(item.id))
+        item.journaled, item.shape, item.base = False, "", 0
+        item.asked = item.asked_for_good = item.losses = 0
+        accepts = self._services.require(item.service).accepts
+        item.answered = sum(accepts.get(each.type, False) for each in await arrivals_of(self._kernel, item))
+        item.parked = False  # so that its stream says that it begins anew

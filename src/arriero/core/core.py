@@ -88,7 +88,7 @@ class Core:
         self.outbox = Outbox(self.kernel)
         self.retention = Retention(self.kernel, self.children)
         self.history = History(self.kernel)
-        self.changed = Changed(self.kernel)
+        self.changed = Changed(self.kernel, self.services)
         self.copies = Copies(self.kernel, self.services, self.links, self.tasks)
         self.dead = Dead(self.kernel, self.tasks, self.copies)
         self.damage = Damage(self.kernel, self.tasks)

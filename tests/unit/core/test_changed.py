@@ -11,8 +11,8 @@ import pytest
 from arriero.core import names
 from arriero.core.inbox import Sent
 from arriero.core.records import TaskRecord
-from arriero.types.errors import NotStopped
-from arriero.types.link import Granted
+from arriero.types.errors import AlreadyAnswered, NotStopped
+from arriero.types.link import Deliver, Event, Granted
 from arriero.types.tasks import TaskStatus
 from tests.unit.core.conftest import Hand, House
 
@@ -32,6 +32,14 @@ async def stopped(house: House) -> tuple[Hand, TaskRecord]:
     assert again.shape == "v1"
     assert await other.wait(again, leave=True, reason=REASON)
     return other, task
+
+
+def asking(number: int) -> Event:
+    return Event(number=number, data=msgspec.Raw(b"{}"), type="Ask", asks=True)
+
+
+async def answer(house: House, task: TaskRecord, kind: str) -> None:
+    await house.core.inbox.send(task.session_id, task.id, Sent("work", kind, msgspec.Raw(b"{}"), kind, None))
 
 
 async def shown(house: House, task: TaskRecord) -> tuple[TaskStatus, Any]:
@@ -197,3 +205,45 @@ async def test_what_is_kept_for_a_worker_that_does_not_renew_goes_to_others_and_
                 break
     [grant] = await first.claim()
     assert grant.item_id == task.id
+
+
+async def test_an_answer_that_the_steps_of_today_do_not_take_answers_nothing_after_a_restart(house: House) -> None:
+    first = await house.worker(shape="v1", accepts={"Yes": True})
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await first.claim()
+    await first.record(grant, 0, {"ticks": []}, asking(0), shape="v1")
+    await answer(house, task, "Yes")
+    await first.record(grant, 1, {"ticks": [], "taken": [1]}, shape="v1")
+    first.vanish()
+    await house.core.links.give_back(first.worker_id, lost=True)
+    other = await house.worker(shape="v2", accepts={"Approval": True})
+    [again] = await other.claim()
+    assert await other.wait(again, leave=True, reason=REASON, seen=1)
+    await house.core.changed.restart(task)
+    [anew] = await other.claim()
+    await other.record(anew, 0, {"ticks": []}, asking(0), shape="v2")
+    await answer(house, task, "Approval")
+    push = await other.delivered.get()
+    assert isinstance(push, Deliver)
+    assert [arrival.type for arrival in push.arrivals] == ["Approval"]
+    with pytest.raises(AlreadyAnswered):
+        await answer(house, task, "Approval")
+
+
+async def test_an_answer_that_the_steps_of_today_take_is_the_answer_after_a_restart_too(house: House) -> None:
+    first = await house.worker(shape="v1", accepts={"Yes": True})
+    task = await house.submit(await house.core.sessions.create())
+    [grant] = await first.claim()
+    await first.record(grant, 0, {"ticks": []}, asking(0), shape="v1")
+    await answer(house, task, "Yes")
+    first.vanish()
+    await house.core.links.give_back(first.worker_id, lost=True)
+    other = await house.worker(shape="v2", accepts={"Yes": True})
+    [again] = await other.claim()
+    assert await other.wait(again, leave=True, reason=REASON, seen=1)
+    await house.core.changed.restart(task)
+    [anew] = await other.claim()
+    assert [arrival.type for arrival in anew.inbox] == ["Yes"]
+    await other.record(anew, 0, {"ticks": []}, asking(0), shape="v2")
+    with pytest.raises(AlreadyAnswered):
+        await answer(house, task, "Yes")
