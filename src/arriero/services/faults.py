@@ -48,12 +48,16 @@ def error_info(error: BaseException) -> ErrorInfo:
 def shown(error: BaseException) -> str:
     """Its traceback, as long as it can be read."""
     text = _asked(lambda: "".join(traceback.format_exception(error))) or type(error).__name__
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n...\n{text[-LONGEST // 2 :]}"
+    return _whole(text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}\n...\n{text[-LONGEST // 2 :]}")
 
 
 def bounded(text: str) -> str:
     """The text as it can be stored and shown."""
-    text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+    return _whole(text if len(text) <= LONGEST else text[:LONGEST] + "...")
+
+
+def _whole(text: str) -> str:
+    """The text without halves of characters, which no file and no frame takes."""
     return text.encode("utf-8", "replace").decode()
 
 

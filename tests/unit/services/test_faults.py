@@ -2,7 +2,7 @@
 
 import pytest
 
-from arriero.services.faults import error_info
+from arriero.services.faults import LONGEST, error_info, shown
 from arriero.types.errors import InvalidInput, TransientError
 
 
@@ -47,3 +47,9 @@ def test_an_error_that_cannot_say_what_it_is_is_known_by_its_class(raised: type[
             raise raised
 
     assert error_info(Vile()).message == "Vile"
+
+
+def test_what_is_logged_of_an_error_can_be_written_and_read() -> None:
+    text = shown(ValueError("\ud83e" + "x" * 10 * LONGEST))
+    assert text.encode().startswith(b"ValueError: ?xxx")
+    assert len(text) < LONGEST + 10
