@@ -50,6 +50,7 @@ async def stopped(session: AsyncSessionClient, task: str, after: int = 0) -> str
             return str((await session.status(task)).waits_for[0]["events"][0])
 
 
+@pytest.mark.shows("journal.changed")
 async def test_a_run_waits_for_a_worker_with_its_steps_and_goes_on_when_it_comes(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:
@@ -83,6 +84,7 @@ async def test_an_answer_that_comes_before_the_worker_of_other_steps_waits_for_o
     assert [word for word, _ in parts.done_outside()] == ["ask", "answered"]
 
 
+@pytest.mark.shows("journal.changed")
 async def test_a_run_that_is_restarted_begins_anew_on_the_version_of_today(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:
@@ -112,6 +114,7 @@ async def test_a_run_that_is_resumed_on_other_steps_waits_again_and_is_dropped_b
     assert [word for word, _ in parts.done_outside()] == ["ask"]
 
 
+@pytest.mark.shows("end.fork")
 async def test_a_fork_runs_what_came_before_no_more_and_needs_the_same_steps(
     client: AsyncLlamaDeployClient, parts: Parts
 ) -> None:

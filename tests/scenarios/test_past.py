@@ -93,7 +93,7 @@ async def test_a_history_tells_of_steps_events_and_the_error(session: Any) -> No
     assert (event.type, event.data) == ("Progress", {"number": 1, "note": ""})
 
 
-@pytest.mark.shows("end.copies")
+@pytest.mark.shows("end.copies", "end.fork")
 async def test_a_task_is_forked_behind_a_step_and_replayed(session: Any) -> None:
     task = await result(session.run_nowait("asking"))
     with pytest.raises(NotEnded):
@@ -123,6 +123,7 @@ async def test_the_same_key_makes_one_replay_and_one_fork(session: Any) -> None:
     assert await result(session.fork(task, after_step=1, idempotency_key="k")) == fork != first
 
 
+@pytest.mark.shows("end.listed")
 async def test_dead_tasks_are_listed_shown_replayed_and_dropped(face: Face, session: Any) -> None:
     dead = Dead(face)
     one, two = await failed(session), await failed(session)

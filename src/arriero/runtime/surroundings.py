@@ -164,11 +164,16 @@ class ItemRuns:
         return not self._is_told and bool(self._runs) and self._runs[0].rests()
 
     def show_early(self) -> None:
-        """Tell the readers of the stream, once, of each event that nothing took."""
+        """Tell the readers of the stream, once, of each event that nothing took.
+
+        What was sent as an answer, and answers nothing, leaves the question open, which is asked for again.
+        """
         for held in self._early:
             if not held.is_shown:
                 held.is_shown = True
-                self.context.emit({"event_type": held.arrival.type, "seq": held.arrival.seq}, UNHANDLED)
+                kind = held.arrival.type
+                open_ = any(run.asks and run.accepted.names.get(kind, False) for run in self._runs)
+                self.context.emit({"event_type": kind, "seq": held.arrival.seq}, UNHANDLED, asks=open_)
 
     def _awaited(self) -> list[str]:
         names: dict[str, None] = {}

@@ -63,6 +63,7 @@ async def test_it_waits_with_the_reason_and_no_worker_of_other_steps_is_given_it
     assert len(await house.store.scan(names.misfits("work"))) == 1
 
 
+@pytest.mark.shows("journal.changed")
 async def test_it_goes_on_by_itself_when_a_worker_with_its_steps_connects(house: House) -> None:
     other, task = await stopped(house)
     await house.worker(shape="v3")
@@ -107,6 +108,7 @@ async def test_an_event_that_came_for_it_does_not_hold_it_with_a_worker_of_other
     assert [arrival.seq for arrival in grant.inbox] == [1]
 
 
+@pytest.mark.shows("journal.changed")
 async def test_resume_lets_any_worker_take_it(house: House) -> None:
     other, task = await stopped(house)
     await house.core.changed.resume(task)
@@ -116,6 +118,7 @@ async def test_resume_lets_any_worker_take_it(house: House) -> None:
     assert (await shown(house, task))[0] is TaskStatus.WAITING
 
 
+@pytest.mark.shows("journal.changed")
 async def test_restart_begins_anew_on_the_steps_of_today(house: House) -> None:
     other, task = await stopped(house)
     await house.core.changed.restart(task)
@@ -157,6 +160,7 @@ async def test_what_does_not_wait_for_that_is_neither_resumed_nor_restarted(hous
             await operation(task)
 
 
+@pytest.mark.shows("journal.changed")
 async def test_it_may_be_dropped_by_a_cancel(house: House) -> None:
     _, task = await stopped(house)
     await house.core.tasks.cancel(task.session_id, task.id, "a test")

@@ -215,6 +215,7 @@ async def test_released_items_are_queued_again_without_a_loss(house: House) -> N
     assert item.record.losses == 0
 
 
+@pytest.mark.shows("run.drain")
 async def test_a_worker_that_leaves_gives_back_what_it_holds(house: House) -> None:
     worker, other = await house.worker(), await house.worker()
     await house.submit(await house.core.sessions.create())

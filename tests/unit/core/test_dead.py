@@ -26,6 +26,7 @@ async def listed(house: House, service: str | None = None) -> list[str]:
     return [task.task_id for task in found]
 
 
+@pytest.mark.shows("end.listed")
 async def test_failed_and_dead_tasks_are_listed_with_their_reasons(make_house: MakeHouse) -> None:
     house = await make_house(max_losses=1)
     task = await failed(house)
@@ -66,6 +67,7 @@ async def test_the_list_comes_in_pages_and_by_service(house: House, monkeypatch:
     assert after is not None
 
 
+@pytest.mark.shows("end.listed")
 async def test_a_replay_takes_the_task_off_the_list(house: House) -> None:
     task = await failed(house)
     new = await house.core.dead.replay(task.id, "again")
@@ -76,6 +78,7 @@ async def test_a_replay_takes_the_task_off_the_list(house: House) -> None:
         await house.core.dead.replay(task.id, "another")
 
 
+@pytest.mark.shows("end.listed")
 async def test_what_is_dropped_leaves_the_list_and_stays_a_task(house: House) -> None:
     task = await failed(house)
     await house.core.dead.drop(task.id)
@@ -97,6 +100,7 @@ async def test_a_task_that_went_well_cannot_be_dropped(house: House) -> None:
         await house.core.dead.drop(task.id)
 
 
+@pytest.mark.shows("end.listed")
 async def test_the_list_forgets_what_is_removed(house: House) -> None:
     task = await failed(house)
     await house.core.sessions.delete(task.session_id)

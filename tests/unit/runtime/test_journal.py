@@ -185,6 +185,7 @@ def _ticks(desk: Desk) -> list[dict[str, Any]]:
     return [tick for entry in desk.entries for tick in entry["ticks"]]
 
 
+@pytest.mark.shows("journal.eager")
 async def test_eager_sends_are_delivered_while_the_step_still_runs() -> None:
     begun, go_on = asyncio.Event(), asyncio.Event()
 

@@ -160,6 +160,7 @@ async def test_an_event_that_nothing_takes_shows_in_the_stream_once(start: Start
     run.desk.send("HumanResponseEvent", response="who asked?")
     await run.rests()
     assert run.desk.data("UnhandledEvent") == [{"event_type": "HumanResponseEvent", "seq": 1}]
+    assert [(event.type, event.asks) for event in run.desk.events] == [("Question", True), ("UnhandledEvent", True)]
     run.desk.send("Answer", text="well")
     await run.value()
     assert len(run.desk.data("UnhandledEvent")) == 1

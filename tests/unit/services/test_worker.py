@@ -229,6 +229,7 @@ async def test_slots_that_crossing_claims_asked_for_are_asked_for_once_more_toge
         assert scene.link.claims.empty()
 
 
+@pytest.mark.shows("run.drain")
 async def test_a_drain_waits_until_the_last_report_is_taken() -> None:
     async with at_work() as scene:
         [done] = await scene.begin(grant())
@@ -242,6 +243,7 @@ async def test_a_drain_waits_until_the_last_report_is_taken() -> None:
         assert scene.link.claims.empty()
 
 
+@pytest.mark.shows("run.drain")
 async def test_what_is_granted_to_a_worker_that_drains_is_given_back() -> None:
     async with at_work(slots=2) as scene:
         [done] = await scene.begin(grant("a"))

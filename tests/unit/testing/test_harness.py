@@ -102,6 +102,30 @@ async def test_a_question_waits_for_hours_and_is_answered_once(h: Harness) -> No
     assert await task.text() == "yes"
 
 
+@pytest.mark.shows("event.unmatched")
+async def test_an_answer_that_no_step_takes_leaves_its_question_open(h: Harness) -> None:
+    await h.serve(Asking, "asking")
+    task = await h.start("asking")
+    await task.event("InputRequiredEvent")
+    await task.send(HumanResponseEvent(response="who asks?"))
+    await task.event("UnhandledEvent")
+    await task.send(Yes(word="yes"))
+    with pytest.raises(AlreadyAnswered):
+        await task.send(Yes(word="no"))
+    assert await task.text() == "yes"
+
+
+@pytest.mark.shows("deadline.left")
+async def test_a_workflow_s_own_limit_does_not_count_the_time_for_which_its_run_was_left(h: Harness) -> None:
+    await h.serve(Asking(timeout=10), "asking")
+    task = await h.start("asking")
+    await task.event("InputRequiredEvent")
+    await h.advance(3600)
+    assert (await task.status()).status is TaskStatus.WAITING
+    await task.send(Yes(word="yes"))
+    assert await task.text() == "yes"
+
+
 async def test_a_wait_ends_at_the_limit_that_its_step_named(h: Harness) -> None:
     class Impatient(Workflow):
         @step
