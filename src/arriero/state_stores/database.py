@@ -65,6 +65,7 @@ class Database:
         self._patient = True
         self._behind = False
         self._has_unread = False
+        self._files: list[tuple[int, int]] = []
         #: How many damaged records were met.
         self.damages = 0
 
@@ -96,6 +97,7 @@ class Database:
                 self.damages += 1
                 logger.error("%s was damaged: it was written anew, and is kept as it was in %s", self.path, kept)
             self._lengthen_log()
+            self._files = self._found_files()
         except BaseException as error:
             self._let_go()
             if isinstance(error, sqlite3.Error) and _code(error) in (*DAMAGE, sqlite3.SQLITE_ERROR, 0):
@@ -156,6 +158,8 @@ class Database:
 
         ``at_once`` waits for nobody who holds the file, and leaves it to others to bring the log into the main file.
         """
+        if durable:
+            self._check_files()
         if self._opened.in_transaction:  # an error hit the rollback too
             self._execute("ROLLBACK")
         self._be_patient(not at_once)
@@ -176,6 +180,24 @@ class Database:
         self._reserved = reserved
         self._behind = not durable and (self._behind or not group.is_empty)
         return group, answers
+
+    def _check_files(self) -> None:
+        """What is written to a file without a name is gone when this process ends."""
+        if self._found_files() != self._files:
+            raise StoreUnavailable(
+                f"the state store {self.path} cannot be used: it, or its -wal, was removed or replaced while it was in "
+                "use. Put both back, or end this process and start it anew with what there is",
+                path=str(self.path),
+            )
+
+    def _found_files(self) -> list[tuple[int, int]]:
+        """The identity of the main file and of its log. Errors: ``OSError`` other than that one is not there."""
+        found = []
+        for path in (self.path, self._log):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.append((status.st_dev, status.st_ino))
+        return found
 
     def _judge(self, group: Group, plan: Plan) -> Committed | Conflict:
         answer = group.add(plan, self._version + 1)

@@ -210,6 +210,21 @@ async def test_a_small_commit_is_written_at_once_unless_it_is_to_be_durable(stor
         at_once(store, Put("c", "k", b"3", expect=committed.version))
 
 
+@pytest.mark.shows("down.store")
+@pytest.mark.parametrize("which", ["", "-wal"])
+async def test_a_file_that_is_taken_away_takes_no_commit_until_it_is_back(
+    store: SqliteStore, path: Path, which: str
+) -> None:
+    await store.commit([Put("c", "before", b"1")])
+    file, elsewhere = path.with_name(f"{path.name}{which}"), path.with_name("elsewhere")
+    file.rename(elsewhere)
+    with pytest.raises(StoreUnavailable, match="was removed or replaced while it was in use"):
+        await store.commit([Put("c", "meanwhile", b"2")])
+    elsewhere.rename(file)
+    await store.commit([Put("c", "after", b"3")])
+    assert [document.key for document in await store.scan("c")] == ["after", "before"]
+
+
 async def test_what_is_large_or_comes_together_is_left_to_the_thread(store: SqliteStore) -> None:
     for ops in ([Put("c", "k", bytes(100_000))], [Put("c", f"{number}", b"1") for number in range(100)], [Drop("log")]):
         assert at_once(store, *ops) is None
