@@ -35,6 +35,7 @@ class Deciding:
         self._items = items
         self._tasks = tasks
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._noted: set[str] = set()
         kernel.on_undecided = self.go_on
         kernel.on_overtaken = self.stop
 
@@ -48,12 +49,23 @@ class Deciding:
 
     def go_on(self, task_id: str, asking: Asking | None = None) -> None:
         """Decide what there is to decide for the task, unless that is being done; ``asking`` is its first decision."""
-        if task_id not in self._under_way:
-            work = self._kernel.background.start(self._decide_all(task_id, asking), f"decisions for task {task_id}")
-            self._under_way[task_id] = work
-            work.add_done_callback(lambda _: self._under_way.pop(task_id))
-        elif asking is not None:
-            asking.end()
+        if task_id in self._under_way:
+            self._noted.add(task_id)  # what is under way may have looked for the last time
+            if asking is not None:
+                asking.end()
+            return
+        work = self._kernel.background.start(self._decide_all(task_id, asking), f"decisions for task {task_id}")
+        self._under_way[task_id] = work
+        work.add_done_callback(lambda work: self._ended(work, task_id, asking))
+
+    def _ended(self, work: asyncio.Task[None], task_id: str, asking: Asking | None) -> None:
+        del self._under_way[task_id]
+        if asking is not None:
+            asking.end()  # it may have been cancelled before it began
+        if task_id in self._noted:
+            self._noted.remove(task_id)
+            if not work.cancelled():
+                self.go_on(task_id)
 
     def stop(self, task_id: str) -> None:
         """The task has ended, and not by what is done here."""
@@ -62,20 +74,16 @@ class Deciding:
             work.cancel()
 
     async def _decide_all(self, task_id: str, asking: Asking | None) -> None:
-        try:
-            while True:
-                try:
-                    task = await self._undecided(task_id)
-                    if task is None:
-                        return
-                    await self._decide(task, asking)
-                except (Unavailable, StateConflict) as error:
-                    logger.warning("the decision for task %s is tried again: %s", task_id, error)
-                    await asyncio.sleep(AGAIN)  # the store does not say when it can be written
-                asking = None
-        finally:
-            if asking is not None:
-                asking.end()
+        while True:
+            try:
+                task = await self._undecided(task_id)
+                if task is None:
+                    return
+                await self._decide(task, asking)
+            except (Unavailable, StateConflict) as error:
+                logger.warning("the decision for task %s is tried again: %s", task_id, error)
+                await asyncio.sleep(AGAIN)  # the store does not say when it can be written
+            asking = None
 
     async def _decide(self, task: Loaded[TaskRecord], asking: Asking | None) -> None:
         try:

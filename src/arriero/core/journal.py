@@ -93,10 +93,11 @@ class Journals:
                 if not wait.over:
                     await self._links.on_missed(link, wait.item_id, wait.seen)
                 return False
-            if item.record.status is status and not wait.leave:
+            awaits = [] if wait.over else [wait.reason] if wait.reason else wait.events[:SHOWN]
+            says = status, awaits, wait.unmatched[:SHOWN]
+            if says == (item.record.status, item.record.awaits, item.record.unmatched) and not wait.leave:
                 return False
-            item.record.status = status
-            item.record.awaits = [] if wait.over else [wait.reason] if wait.reason else wait.events[:SHOWN]
+            item.record.status, item.record.awaits, item.record.unmatched = says
             try:
                 await (self._park(link, item, wait) if wait.leave else self._put(item))
             except StateConflict:

@@ -78,6 +78,7 @@ def bound_wait(wait: Wait) -> None:
     """Keep what a wait says short, and its time one that comes."""
     wait.reason = wait.reason[:LONGEST_CODE]
     wait.events = [name[:LONGEST_CODE] for name in wait.events[:MOST_NAMES]]
+    wait.unmatched = [name[:LONGEST_CODE] for name in wait.unmatched[:MOST_NAMES]]
     if wait.wake_after is not None and not 0 <= wait.wake_after <= LONGEST_SLEEP:
         wait.wake_after = 0.0 if wait.wake_after < 0 else LONGEST_SLEEP
 

@@ -46,7 +46,7 @@ async def waits_for(kernel: Kernel, item: ItemRecord) -> list[dict[str, Any]]:
     if item.wake_at is not None and not item.awaits:
         return [{"until": item.wake_at}]
     if item.status is TaskStatus.WAITING:
-        return [{"events": item.awaits}]
+        return [{"events": item.awaits}, *([{"unmatched": item.unmatched}] if item.unmatched else [])]
     children = await open_children(kernel, item, SHOWN)
     waits: list[dict[str, Any]] = [{"service": child.service, "item_id": child.id} for child in children]
     return waits + ([{"answers": item.asked - item.answered}] if item.asked > item.answered else [])

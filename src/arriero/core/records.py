@@ -71,7 +71,8 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     lie between the task and the item, ``calls`` says that the item has had children.
 
     ``inbox`` counts the events that came from outside, ``asked`` the events of this epoch that ask for an answer,
-    ``answered`` the answers that came; ``awaits`` names the events that a waiting item would be moved by.
+    ``answered`` the answers that came; ``awaits`` names the events that a waiting item would be moved by, ``unmatched``
+    those that came and that nothing in it took.
 
     ``journaled`` says that it has a journal, of the ``shape`` of handler that wrote it, and ``asked_for_good`` how many
     of the questions are in it; its entries up to ``base`` need not be read. A ``parked`` item was left by its worker
@@ -113,6 +114,7 @@ class ItemRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     asked: int = 0
     answered: int = 0
     awaits: list[str] = []
+    unmatched: list[str] = []
     journaled: bool = False
     shape: str = ""
     asked_for_good: int = 0

@@ -155,7 +155,7 @@ class ItemRuns:
         self.show_early()
         self._is_told = True
         awaited = self._awaited()
-        self.context.idle(awaited)
+        self.context.idle(awaited, [held.arrival.type.rpartition(".")[2] for held in self._early])
         if self.leaving is not None and len(self._runs) == 1 and not self._early:
             self.leaving.rests(awaited)
 

@@ -211,14 +211,24 @@ class ItemContext:
         self._run.on_arrival = on_arrival
         self._run.deliver()
 
-    def idle(self, events: Sequence[str]) -> None:
+    def idle(self, events: Sequence[str], unmatched: Sequence[str] = ()) -> None:
         run = self._run
         if run.idle or run.stopped or run.arrived or run.calls:
             return
         run.idle = True
         if run.let_go():
             self._on_free()
-        self._start(self._say(Wait(request=0, item_id=run.grant.item_id, token=run.grant.token, events=list(events))))
+        self._start(
+            self._say(
+                Wait(
+                    request=0,
+                    item_id=run.grant.item_id,
+                    token=run.grant.token,
+                    events=list(events),
+                    unmatched=list(unmatched),
+                )
+            )
+        )
 
     def busy(self) -> None:
         run = self._run

@@ -82,10 +82,11 @@ class HandlerContext(Protocol):
     def listen(self, on_arrival: Callable[[Arrival], None]) -> None:
         """Be told of the events that come from outside: those that have come, at once, and then each as it comes."""
 
-    def idle(self, events: Sequence[str]) -> None:
+    def idle(self, events: Sequence[str], unmatched: Sequence[str] = ()) -> None:
         """There is nothing to do until an event of these names comes. It never waits.
 
-        The item holds no slot until the next arrival; readers of its status see what it waits for.
+        The item holds no slot until the next arrival; readers of its status see what it waits for, and the events that
+        came and that nothing takes.
         """
 
     def busy(self) -> None:

@@ -180,7 +180,8 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
 
     ``seen`` is the seq of the newest arrival that it knows, so that one which crosses this frame is not slept through.
     ``over`` takes it back: there is something to do. With ``leave`` the worker wants to be rid of the item, whose
-    journal says all; it is claimed anew when an event comes, or after ``wake_after`` seconds. ``reason`` is for people.
+    journal says all; it is claimed anew when an event comes, or after ``wake_after`` seconds. ``reason`` is for people,
+    and so is ``unmatched``, the events that came and that nothing in it takes.
     """
 
     request: int
@@ -192,6 +193,7 @@ class Wait(msgspec.Struct, kw_only=True, omit_defaults=True, tag="wait"):
     leave: bool = False
     wake_after: float | None = None
     reason: str = ""
+    unmatched: list[str] = []
 
 
 class Bye(msgspec.Struct, kw_only=True, tag="bye"):

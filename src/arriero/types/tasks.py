@@ -58,9 +58,9 @@ class TaskDefinition(BaseModel):
     created_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
-    #: What keeps an open task from going on: services, events, an earlier task of its session, a time, an orchestrator
-    #: that has not decided, or (of a single task, not in lists) a service of which no worker is connected:
-    #: ``{"worker_of": <its name>}``.
+    #: What keeps an open task from going on: services, events (and those that came and that nothing took:
+    #: ``{"unmatched": <their types>}``), an earlier task of its session, a time, an orchestrator that has not decided,
+    #: or (of a single task, not in lists) a service of which no worker is connected: ``{"worker_of": <its name>}``.
     waits_for: list[dict[str, Any]] = Field(default_factory=list)
     #: The task from behind whose step it began, and the one whose input it was given again.
     forked_from: str | None = None

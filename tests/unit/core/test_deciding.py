@@ -13,7 +13,8 @@ from arriero.core import names
 from arriero.core.mending import Mending
 from arriero.core.records import TaskRecord
 from arriero.orchestrators import BaseOrchestrator, get_result_key
-from arriero.state_stores.base import Delete
+from arriero.state_stores.base import Delete, Document
+from arriero.state_stores.memory import MemoryStore
 from arriero.types.errors import UnknownTask
 from arriero.types.link import Grant
 from arriero.types.messages import ActionTypes, QueueMessage
@@ -290,3 +291,39 @@ async def test_a_fork_whose_beginning_is_thought_of_keeps_its_journal_over_a_res
     thinker.told.set()
     again = await granted(hand)
     assert (again.item_id, len(again.journal)) == (new.id, 2)
+
+
+class Lingering(MemoryStore):
+    """Gives a task of which nothing is undecided to who decides only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+        self.may = asyncio.Event()
+
+    async def get(self, collection: str, key: str) -> Document | None:
+        found = await super().get(collection, key)
+        asker = asyncio.current_task()
+        if collection == names.TASKS and asker is not None and asker.get_name().startswith("decisions for"):
+            assert found is not None
+            if b'"undecided"' not in found.value:
+                self.asked.set()
+                await self.may.wait()
+        return found
+
+
+async def test_a_result_that_comes_right_behind_the_last_decision_is_decided_on(make_house: MakeHouse) -> None:
+    thinker, store = Thinker(first=2), Lingering()
+    house = await make_house(thinker, store=store)
+    hand = await house.worker(parallel=True)
+    task = await house.submit(await house.core.sessions.create())
+    first, second = await hand.claim(2)
+    await hand.complete(first, "one")
+    thinker.told.set()
+    await store.asked.wait()
+    thinker.told.clear()
+    await hand.complete(second, "two")
+    store.may.set()
+    thinker.told.set()
+    async with asyncio.timeout(10):
+        assert (await finish(house, hand, task))["all"] == ["one", "two", "last"]

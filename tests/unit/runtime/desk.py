@@ -156,5 +156,6 @@ class Desk:
     def busy(self) -> None:
         self.is_busy += 1
 
-    def idle(self, events: Sequence[str]) -> None:
+    def idle(self, events: Sequence[str], unmatched: Sequence[str] = ()) -> None:
+        self.unmatched = list(unmatched)
         self.idled.put_nowait(list(events))

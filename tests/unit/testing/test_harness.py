@@ -109,6 +109,8 @@ async def test_an_answer_that_no_step_takes_leaves_its_question_open(h: Harness)
     await task.event("InputRequiredEvent")
     await task.send(HumanResponseEvent(response="who asks?"))
     await task.event("UnhandledEvent")
+    await h.settle()
+    assert {"unmatched": ["HumanResponseEvent"]} in (await task.status()).waits_for
     await task.send(Yes(word="yes"))
     with pytest.raises(AlreadyAnswered):
         await task.send(Yes(word="no"))
